@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 __all__ = [
     "DaskroiError",
     "DaskroiIndexError",
     "DaskroiNotFoundError",
     "DaskroiTypeError",
     "DaskroiWarning",
+    "check_choice",
+    "warn",
 ]
 
 
@@ -58,3 +63,22 @@ def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
         raise DaskroiError(
             f"{name}={value!r} is not known. Use one of: {', '.join(map(repr, allowed))}."
         )
+
+
+def warn(message: str) -> None:
+    """Warn with `DaskroiWarning`, pointing at the user's line: the first one outside the package.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn("bold.nii: look at this.")
+    >>> caught[0].category.__name__
+    'DaskroiWarning'
+    """
+    level, frame = 1, sys._getframe()
+    # by module, not by path: the tests lie beside the package and are users
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("daskroi"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DaskroiWarning, stacklevel=level)

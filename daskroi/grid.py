@@ -94,7 +94,7 @@ class Grid:
         return self.shape == other.shape and np.allclose(self.matrix, other.matrix)
 
     def sub(self, start: Sequence[int], step: Sequence[int], shape: Sequence[int]) -> Grid:
-        """Grid of a regular subset: first index, step (may be negative) and length per (z, y, x)."""
+        """Grid of a regular subset: first index, step (can be negative), length per (z, y, x)."""
         select = np.eye(4)
         for axis in range(3):
             select[2 - axis, 2 - axis] = step[axis]

@@ -1,0 +1,93 @@
+"""Region time series from fMRI images, out of core, on Dask.
+
+>>> import daskroi as dr
+>>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+>>> dr.extract(run.image, run.atlas).dims
+('time', 'region')
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names load their module when first used: `import daskroi` and `daskroi --help` stay instant
+# (dask.array and xarray take 0.7 s).
+_HOMES = {
+    "Atlas": "atlas",
+    "DaskroiError": "errors",
+    "DaskroiWarning": "errors",
+    "Grid": "grid",
+    "NiftiLabelsMasker": "masker",
+    "Recipe": "extract",
+    "clean": "clean",
+    "extract": "extract",
+    "grid_of": "image",
+    "high_variance_confounds": "highvariance",
+    "load_atlas": "atlas",
+    "make_image": "image",
+    "make_phantom": "phantom",
+    "open_image": "openimage",
+    "write_phantom": "phantom",
+}
+
+__all__ = [
+    "Atlas",
+    "DaskroiError",
+    "DaskroiWarning",
+    "Grid",
+    "NiftiLabelsMasker",
+    "Recipe",
+    "__version__",
+    "clean",
+    "extract",
+    "grid_of",
+    "high_variance_confounds",
+    "load_atlas",
+    "make_image",
+    "make_phantom",
+    "open_image",
+    "write_phantom",
+]
+
+if TYPE_CHECKING:
+    from daskroi.atlas import Atlas, load_atlas
+    from daskroi.clean import clean
+    from daskroi.errors import DaskroiError, DaskroiWarning
+    from daskroi.extract import Recipe, extract
+    from daskroi.grid import Grid
+    from daskroi.highvariance import high_variance_confounds
+    from daskroi.image import grid_of, make_image
+    from daskroi.masker import NiftiLabelsMasker
+    from daskroi.openimage import open_image
+    from daskroi.phantom import make_phantom, write_phantom
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'daskroi' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"daskroi.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """Keeps `daskroi.extract` the function, although the import system would bind the module.
+
+    `from daskroi.extract import Recipe` goes by sys.modules and does not notice.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOMES):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,501 @@
+"""Region time series of one run: the whole flow in one function.
+
+bytes → slabs → region operator → (time, region) → clean → labelled DataArray. Everything is lazy:
+header, atlas, mask and confounds are read here, voxels only in ``compute``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
+from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
+from daskroi.kernels import NAN_POLICIES, REDUCERS, RegionIndex
+from daskroi.nifti import plausible_t_r
+from daskroi.placement import Placement, load_mask, place
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import xarray as xr
+
+    from daskroi.atlas import Atlas
+    from daskroi.nifti import NiftiFile
+    from daskroi.steps import CleanSteps
+
+__all__ = ["Recipe", "extract"]
+
+PLANS = ("auto", "stream", "blocks")
+RESAMPLING_TARGETS = ("data", "labels", None)
+# a frozen float64 of every strategy that is a voxel's value; min and max swap under a slope < 0
+MIRRORED = {"minimum": "maximum", "maximum": "minimum"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that is done to a run, apart from the run: hashable, part of every key.
+
+    Parameters
+    ----------
+    strategy, nan_policy, min_coverage, resampling_target, high_variance_confounds, dtype, plan
+        As in `extract`.
+    clean : tuple of (name, value) pairs
+        Options of `daskroi.steps.CleanSteps`, without ``t_r``: that may come from the image.
+    t_r : float or None
+        As given by the user.
+
+    Examples
+    --------
+    >>> Recipe.make(strategy="median", detrend=True).clean
+    (('detrend', True),)
+    >>> Recipe.make(strategy="avg")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: strategy='avg' is not known. Use one of: 'mean', 'sum', ...
+    """
+
+    strategy: str = "mean"
+    nan_policy: str = "zero"
+    min_coverage: float | None = None
+    resampling_target: str | None = "data"
+    high_variance_confounds: bool = False
+    dtype: str | None = None
+    plan: str = "auto"
+    t_r: float | None = None
+    clean: tuple[tuple[str, Any], ...] = field(default=())
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        strategy: str = "mean",
+        nan_policy: str = "zero",
+        min_coverage: float | None = None,
+        resampling_target: str | None = "data",
+        smoothing_fwhm: Any = None,
+        high_variance_confounds: bool = False,
+        dtype: Any = None,
+        plan: str = "auto",
+        t_r: float | None = None,
+        **clean: Any,
+    ) -> Recipe:
+        """Build from the keywords of `extract`, checking every one of them."""
+        check_choice("strategy", strategy, tuple(REDUCERS))
+        check_choice("nan_policy", nan_policy, NAN_POLICIES)
+        check_choice("resampling_target", resampling_target, RESAMPLING_TARGETS)
+        check_choice("plan", plan, PLANS)
+        if smoothing_fwhm is not None:
+            raise DaskroiError(
+                f"smoothing_fwhm={smoothing_fwhm!r}: smoothing is not available yet in this "
+                "version. Smooth the image beforehand, or leave it None."
+            )
+        if min_coverage is not None and not 0 <= min_coverage <= 1:
+            raise DaskroiError(
+                f"min_coverage={min_coverage!r} is not a fraction. Use a number from 0 to 1, "
+                "for example 0.5."
+            )
+        recipe = cls(
+            strategy,
+            nan_policy,
+            None if min_coverage is None else float(min_coverage),
+            resampling_target,
+            bool(high_variance_confounds),
+            _checked_dtype(dtype),
+            plan,
+            None if t_r is None else t_r,
+            tuple(sorted(clean.items())),
+        )
+        recipe.steps(1.0 if t_r is None else t_r)  # says now what is wrong with the options
+        return recipe
+
+    def steps(self, t_r: float | None) -> CleanSteps:
+        """The cleaning steps, at a repetition time in s."""
+        from daskroi.steps import CleanSteps
+
+        return CleanSteps.make(t_r=t_r, **dict(self.clean))
+
+    def as_json(self) -> str:
+        """All fields, as JSON text: what goes into attributes and sidecars."""
+        return json.dumps(asdict(self) | {"clean": dict(self.clean)}, default=str)
+
+
+def _checked_dtype(dtype: Any) -> str | None:
+    if dtype is None or (isinstance(dtype, str) and dtype == "auto"):
+        return dtype
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise DaskroiTypeError(
+            f"dtype={dtype!r} is not a type. Use 'float32', 'float64', 'auto' or None."
+        ) from error
+    if wanted.kind != "f":
+        raise DaskroiTypeError(
+            f"dtype={wanted.name!r} would truncate region series, which are fractions. "
+            "Use 'float32', 'float64', 'auto' or None."
+        )
+    return wanted.name
+
+
+def extract(
+    image: Any,
+    atlas: Any,
+    *,
+    mask_img: Any = None,
+    strategy: str = "mean",
+    confounds: Any = None,
+    columns: Any = None,
+    sample_mask: Any = None,
+    runs: Any = None,
+    standardize: str | bool | None = None,
+    standardize_confounds: bool = True,
+    high_variance_confounds: bool = False,
+    detrend: bool = False,
+    low_pass: float | None = None,
+    high_pass: float | None = None,
+    t_r: float | None = None,
+    filter: str | bool = "butterworth",
+    smoothing_fwhm: Any = None,
+    resampling_target: str | None = "data",
+    dtype: Any = None,
+    nan_policy: str = "zero",
+    min_coverage: float | None = None,
+    plan: str = "auto",
+    chunks: Any = "auto",
+    **clean_args: Any,
+) -> xr.DataArray | dict[str, xr.DataArray]:
+    """Extract region time series from one run.
+
+    Parameters
+    ----------
+    image : path, nibabel image or DataArray
+        The run, (time, z, y, x), or one volume; see `open_image`.
+    atlas : Atlas, or anything `load_atlas` takes, or dict of name → these
+        A dict gives a dict of results from one read of the image.
+    mask_img : path, nibabel image or DataArray, optional
+        Voxels that count, on any grid (brought to the image's by nearest neighbour).
+    strategy : {"mean", "sum", "median", "minimum", "maximum", "standard_deviation", "variance"}
+        What is made of a region's voxels in every frame, accumulated in double. Mean, sum, minimum
+        and maximum cost nothing next to reading; median sorts.
+    confounds : array (time, confound), DataFrame, CSV or TSV path, or a list of these
+        Regressed out. Full length of the run, also when frames are censored.
+    columns : list of str, optional
+        Which columns of named confounds, wildcards allowed (``"trans_*"``). All if not given.
+    sample_mask : bool array (time,) or int array, optional
+        Frames to keep; the result has only these, with their times.
+    runs : int array (time,), optional
+        Run of every frame, if several were concatenated; each is cleaned alone. ``sample_mask`` is
+        then a list, one per run.
+    standardize : {None, "zscore_sample", "psc"}
+        z-scores with ddof 1, percent signal change, or the image's own units.
+    standardize_confounds : bool
+        z-score confounds first. Without it and without ``detrend``, the mean is regressed out too
+        wherever confounds have one.
+    high_variance_confounds : bool
+        Add 5 components of the 2 % of voxels with the highest variance; reads the image twice more.
+    detrend : bool
+        Remove mean and linear trend, from confounds as well.
+    low_pass, high_pass : float, optional
+        Cutoffs in Hz.
+    t_r : float, optional
+        Seconds between volumes. From the JSON sidecar or the header if not given; a value that
+        disagrees with these wins, with a warning.
+    filter : {"butterworth", "cosine", False}
+    smoothing_fwhm : None
+        Not available yet.
+    resampling_target : {"data", "labels", None}
+        "data" brings atlas and mask to the image's grid. None: they must be there already.
+        "labels" is not available yet where grids differ.
+    dtype : {None, "auto", "float32", "float64"}
+        None: float32 for a float32 image, else float64. "auto": float32.
+    nan_policy : {"zero", "omit", "propagate"}
+        What a NaN or infinite voxel is: a 0 that counts (as in nilearn), not there, or NaN for its
+        region in that frame.
+    min_coverage : float, optional
+        Regions covered less than this fraction become NaN.
+    plan : {"auto", "stream", "blocks"}
+        "stream" is one task per run, for files that only read front to back (``.nii.gz``);
+        "blocks" one per chunk, for everything else. Both give the same numbers.
+    chunks : "auto", int, tuple or dict
+        Of a path or nibabel image, in the blocks plan; see `open_image`.
+    **clean_args
+        ``extrapolate``, ``ensure_finite``, ``butterworth__order`` …; see `daskroi.clean`.
+
+    Returns
+    -------
+    DataArray, dims (time, region), or (region,) for a 3D image; or a dict of these
+        Lazy. ``region`` is the label id, ascending: every row of the atlas's table, whatever the
+        image covers; a lost region is NaN and named in a warning. ``time`` in s. Along region:
+        ``region_name``, ``n_voxels`` (on the image's grid and in the mask), ``coverage`` (fraction
+        of the region's volume that is in the image, in the mask and, in its worst frame, finite)
+        and ``size_mm3``. Attributes say what was done.
+
+    Raises
+    ------
+    DaskroiError
+        Bad input of any kind; the message names the culprit and the remedy. What only the voxels
+        can tell (truncated or corrupt data) is raised by ``compute``.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> ts = dr.extract(run.image, run.atlas, detrend=True, standardize="zscore_sample")
+    >>> ts.dims, ts.sizes["time"], float(ts.std("time", ddof=1).mean().round(6))
+    (('time', 'region'), 20, 1.0)
+    """
+    from daskroi.atlas import load_atlas
+    from daskroi.openimage import as_file, open_image
+
+    recipe = Recipe.make(
+        strategy=strategy,
+        nan_policy=nan_policy,
+        min_coverage=min_coverage,
+        resampling_target=resampling_target,
+        smoothing_fwhm=smoothing_fwhm,
+        high_variance_confounds=high_variance_confounds,
+        dtype=dtype,
+        plan=plan,
+        t_r=t_r,
+        standardize=standardize,
+        standardize_confounds=standardize_confounds,
+        detrend=detrend,
+        low_pass=low_pass,
+        high_pass=high_pass,
+        filter=filter,
+        **clean_args,
+    )
+    several = isinstance(atlas, Mapping) and "maps" not in atlas
+    atlases = {k: load_atlas(a) for k, a in atlas.items()} if several else {"": load_atlas(atlas)}
+    if not atlases:
+        raise DaskroiError("atlas is an empty dict: nothing to extract. Give at least one atlas.")
+
+    run = open_image(image, chunks)
+    file = as_file(run)
+    grid = grid_of(run)
+    mask = None if mask_img is None else load_mask(mask_img)
+    _warn_about_templates(atlases, run, file)
+    placements = {k: _place(a, grid, mask, recipe) for k, a in atlases.items()}
+
+    seconds, t_r_source = _repetition_time(recipe, run, file)
+    partials, scale = _partials(run, file, placements, recipe)
+    given = _Confounds.read(confounds, columns, sample_mask, runs, run, recipe)
+
+    results = {}
+    first = 0
+    for key, one in atlases.items():
+        part = partials[:, :, first : first + len(one.ids)]
+        first += len(one.ids)
+        raw = _labelled(part, one, placements[key], recipe, scale, run, seconds, t_r_source)
+        raw.attrs |= _provenance(one, mask, recipe, run, file)
+        results[key] = given.clean(raw, recipe, seconds, run)
+    return results if several else results[""]
+
+
+def _place(atlas: Atlas, grid: Any, mask: Any, recipe: Recipe) -> Placement:
+    if recipe.resampling_target == "labels":
+        others = [("image", grid)] + ([("mask", mask.grid)] if mask is not None else [])
+        for what, other in others:
+            if not atlas.grid.same_as(other):
+                raise DaskroiError(
+                    f"resampling_target='labels': the {what} is not on the grid of {atlas.name}, "
+                    "and bringing images to the atlas's grid is not available yet. "
+                    "Use resampling_target='data'."
+                )
+    return place(atlas, grid, mask, resample=recipe.resampling_target is not None)
+
+
+def _partials(
+    run: xr.DataArray, file: NiftiFile | None, placements: dict[str, Placement], recipe: Recipe
+) -> tuple[da.Array, tuple[float, float]]:
+    """Partials of all atlases at once, and the scaling their results still need."""
+    from daskroi import reduce
+    from daskroi.openimage import lazy_image
+
+    index = RegionIndex.concat([p.index for p in placements.values()])
+    plan = recipe.plan
+    if plan == "auto":
+        plan = "stream" if file is not None and not file.source.seekable else "blocks"
+    if plan == "stream" and file is None:
+        raise DaskroiError(
+            "plan='stream' needs an image file as it lies on disk; this DataArray was computed "
+            "with, or is in memory. Use plan='blocks'."
+        )
+    if file is None:
+        array = run.data if TIME in run.dims else run.data[None]
+        array = reduce.dask_array(array)
+        return reduce.block_partials(array, index, recipe.strategy, recipe.nan_policy), (1.0, 0.0)
+    # integers are reduced as stored and the result is scaled; floats are scaled on the way
+    integer = np.dtype(file.dtype).kind != "f"
+    on_the_way = (1.0, 0.0) if integer else (file.slope, file.inter)
+    after = (file.slope, file.inter) if integer else (1.0, 0.0)
+    strategy = recipe.strategy
+    if after[0] < 0:
+        strategy = MIRRORED.get(strategy, strategy)
+    if plan == "stream":
+        return reduce.stream_partials(file, index, strategy, recipe.nan_policy), after
+    stored = lazy_image(file, run.data.chunks, stored=True).data
+    stored = stored if stored.ndim == 4 else stored[None]
+    return reduce.block_partials(stored, index, strategy, recipe.nan_policy, on_the_way), after
+
+
+def _labelled(
+    partials: da.Array,
+    atlas: Atlas,
+    placement: Placement,
+    recipe: Recipe,
+    scale: tuple[float, float],
+    run: xr.DataArray,
+    t_r: float | None,
+    t_r_source: str,
+) -> xr.DataArray:
+    """Results of one atlas with names, sizes and coverage; float64, before cleaning."""
+    import dask.array as da
+    import xarray as xr
+
+    from daskroi import reduce
+
+    values = reduce.finalize(partials, recipe.strategy, scale)
+    coverage = partials[:, -1].min(axis=0) * placement.per_voxel
+    if recipe.min_coverage is not None:
+        values = da.where(coverage >= recipe.min_coverage, values, np.nan)
+    time = time_coordinate(values.shape[0], t_r, t_r_source)
+    if t_r is None and TIME in run.coords:
+        time = (TIME, run.coords[TIME].values, dict(run.coords[TIME].attrs))
+    coords = {
+        TIME: time,
+        "region": atlas.ids,
+        "region_name": ("region", np.array(atlas.names, dtype=str)),
+        "n_voxels": ("region", placement.index.counts.astype(np.int64)),
+        "coverage": ("region", coverage),
+        "size_mm3": ("region", atlas.table["size_mm3"].to_numpy(np.float64)),
+    }
+    return xr.DataArray(values, coords, (TIME, "region"), name="timeseries")
+
+
+def _repetition_time(
+    recipe: Recipe, run: xr.DataArray, file: NiftiFile | None
+) -> tuple[float | None, str]:
+    """TR in s and its source: argument, else JSON sidecar, else header; doubts are said."""
+    known, source = t_r_of(run)
+    doubt = file.t_r_source if file is not None and file.t_r is None and TIME in run.dims else ""
+    if recipe.t_r is not None:
+        if known is not None and abs(known - recipe.t_r) > 1e-3 * known:
+            warn(
+                f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({source}). "
+                "The argument is used."
+            )
+        return recipe.t_r, "argument"
+    clean = dict(recipe.clean)
+    filtered = clean.get("filter") and any(
+        clean.get(k) is not None for k in ("low_pass", "high_pass")
+    )
+    if known is None and filtered:
+        name = file.source.url if file is not None else "the image"
+        raise DaskroiError(
+            f"{name}: filtering needs the repetition time, and {doubt or 'the image has none'}. "
+            "Pass t_r in seconds."
+        )
+    if known is None and "not a plausible" in doubt:
+        assert file is not None
+        warn(f"{file.source.url}: {doubt} Time is counted in frames; pass t_r in seconds.")
+    if known is not None and not plausible_t_r(known):
+        raise DaskroiError(
+            f"The time coordinate says a TR of {known:g} s, which is not plausible. "
+            "Pass t_r in seconds."
+        )
+    return known, source
+
+
+@dataclass(frozen=True)
+class _Confounds:
+    """What the user wants regressed out and kept, read and checked once for all atlases."""
+
+    values: np.ndarray | None
+    names: tuple[str, ...]
+    sample_mask: Any
+    runs: Any
+
+    @classmethod
+    def read(
+        cls,
+        confounds: Any,
+        columns: Any,
+        sample_mask: Any,
+        runs: Any,
+        run: xr.DataArray,
+        recipe: Recipe,
+    ) -> _Confounds:
+        if confounds is None:
+            if columns is not None:
+                raise DaskroiError(
+                    f"columns={columns!r} were chosen, but confounds were not given. Give both."
+                )
+            return cls(None, (), sample_mask, runs)
+        from daskroi.confounds import read_confounds
+
+        values, names = read_confounds(confounds, run.sizes.get(TIME, 1), columns=columns)
+        return cls(values, names, sample_mask, runs)
+
+    def clean(
+        self, series: xr.DataArray, recipe: Recipe, t_r: float | None, run: xr.DataArray
+    ) -> xr.DataArray:
+        """Clean, cast, and drop the time axis of a single volume."""
+        from daskroi.clean import clean
+
+        confounds: Any = self.values
+        names = list(self.names)
+        if recipe.high_variance_confounds:
+            import dask.array as da
+
+            from daskroi.highvariance import high_variance_confounds
+
+            found = high_variance_confounds(run).data
+            names = [f"high_variance_{i}" for i in range(found.shape[1])] + names
+            confounds = found if confounds is None else da.concatenate([found, confounds], axis=1)
+        float32 = run.dtype == np.float32
+        out = clean(
+            series,
+            recipe.steps(t_r),
+            confounds=confounds,
+            sample_mask=self.sample_mask,
+            runs=self.runs,
+        )
+        if recipe.dtype is None:
+            out = out.astype("float32" if float32 else "float64")
+        else:
+            out = out.astype("float32" if recipe.dtype == "auto" else recipe.dtype)
+        out.attrs |= {"confounds": json.dumps(names)} if names else {}
+        return out if TIME in run.dims else out.isel({TIME: 0}, drop=True)
+
+
+def _provenance(
+    atlas: Atlas, mask: Any, recipe: Recipe, run: xr.DataArray, file: NiftiFile | None
+) -> dict[str, Any]:
+    """Attributes that say what was done; text and numbers only, for NetCDF takes nothing else."""
+    import daskroi
+
+    return {
+        "strategy": recipe.strategy,
+        "recipe": recipe.as_json(),
+        "source": file.source.url if file is not None else str(run.attrs.get("source", "")),
+        "atlas": atlas.name,
+        "atlas_hash": atlas.hash,
+        "atlas_source": atlas.source or "",
+        "mask": "" if mask is None else mask.source,
+        "daskroi_version": daskroi.__version__,
+    }
+
+
+def _warn_about_templates(
+    atlases: dict[str, Atlas], run: xr.DataArray, file: NiftiFile | None
+) -> None:
+    from daskroi.templates import template_of, warn_if_templates_differ
+
+    url = str(run.attrs.get("source", ""))
+    here = template_of(url) or (template_of(file.description) if file is not None else None)
+    for atlas in atlases.values():
+        warn_if_templates_differ(atlas.template, here, atlas.source or atlas.name, url)

@@ -1,0 +1,187 @@
+"""An image as a labelled DataArray: its dimension names, and how geometry and TR travel on it.
+
+Voxel indices of the file are the ``z``, ``y``, ``x`` coordinates and the file's affine is a scalar
+coordinate, so both go through ``isel``, strides, flips and arithmetic without our doing anything:
+the grid of what is left is read off again by `grid_of`. The affine is a *value* (text), not an
+attribute: xarray drops a scalar coordinate on which two operands disagree, so an image made of two
+different grids has no geometry and is refused, instead of silently having the first one's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.grid import Grid
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["DIMS", "SPACE", "TIME", "grid_of", "make_image", "t_r_of", "time_coordinate"]
+
+TIME = "time"
+SPACE = ("z", "y", "x")
+DIMS = (TIME, *SPACE)
+
+
+def time_coordinate(
+    n_time: int, t_r: float | None, source: str = ""
+) -> tuple[str, np.ndarray, dict[str, Any]]:
+    """Frame times for xarray: seconds where the TR is known, frame numbers where it is not."""
+    if t_r is None:
+        return TIME, np.arange(n_time), {"units": "frame"}
+    attrs = {"units": "s", "t_r": t_r, "t_r_source": source}
+    return TIME, np.arange(n_time) * t_r, attrs
+
+
+def make_image(
+    values: Any,
+    grid: Grid,
+    *,
+    t_r: float | None = None,
+    t_r_source: str = "argument",
+    name: str | None = None,
+    attrs: dict[str, Any] | None = None,
+) -> xr.DataArray:
+    """Label an array as an image.
+
+    Parameters
+    ----------
+    values : array, dims (time, z, y, x) or (z, y, x)
+        NumPy or Dask array; not read.
+    grid : Grid
+        Place of the voxels; its shape must be that of the last three axes.
+    t_r : float, optional
+        Seconds between volumes. Without it ``time`` counts frames, and filters ask for ``t_r``.
+    name, attrs
+        As in `xarray.DataArray`.
+
+    Returns
+    -------
+    DataArray, dims (time, z, y, x) or (z, y, x)
+        With voxel indices, ``time`` in seconds and the scalar coordinate ``affine``.
+
+    Raises
+    ------
+    DaskroiError
+        When the array is not 3D or 4D, or its shape is not the grid's.
+
+    Examples
+    --------
+    >>> grid = Grid.make((4, 5, 6), np.diag([3.0, 3, 3, 1]))
+    >>> image = make_image(np.zeros((10, 4, 5, 6), "f4"), grid, t_r=2.0)
+    >>> image.sizes["time"], float(image.time[-1])
+    (10, 18.0)
+    >>> grid_of(image.isel(x=slice(None, None, -2))).voxel_sizes
+    (6.0, 3.0, 3.0)
+    """
+    import xarray as xr
+
+    dims = {3: SPACE, 4: DIMS}.get(values.ndim)
+    if dims is None:
+        raise DaskroiError(
+            f"An image has 3 or 4 dimensions, (time, z, y, x); this array has {values.ndim}."
+        )
+    if tuple(values.shape[-3:]) != grid.shape:
+        raise DaskroiError(
+            f"The array has shape (z, y, x) = {tuple(values.shape[-3:])} but its grid "
+            f"{grid.shape}. Transpose the array or correct the grid."
+        )
+    coords: dict[str, Any] = {d: np.arange(n) for d, n in zip(SPACE, grid.shape, strict=True)}
+    coords["affine"] = json.dumps(grid.affine)
+    if TIME in dims:
+        coords[TIME] = time_coordinate(values.shape[0], t_r, t_r_source)
+    return xr.DataArray(values, coords, dims, name=name, attrs=attrs)
+
+
+def grid_of(image: xr.DataArray) -> Grid:
+    """Grid of an image, as it is after any slicing, striding or flipping.
+
+    Parameters
+    ----------
+    image : DataArray with dims z, y, x (and time), in any order
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    DaskroiError
+        When dims or geometry are missing, or the voxels left are not evenly spaced.
+    """
+    missing = [d for d in SPACE if d not in image.dims]
+    if missing:
+        raise DaskroiError(
+            f"The DataArray has dims {image.dims}; an image needs z, y and x "
+            f"({', '.join(missing)} missing). Select with a slice, isel(z=[5]), to keep a "
+            "dimension, or rename the dims."
+        )
+    if "affine" not in image.coords:
+        raise DaskroiError(
+            "The DataArray has no 'affine' coordinate, so its voxels have no place in space. "
+            "Build it with daskroi.make_image(array, grid); arithmetic between images on "
+            "different grids drops it, resample one of them first."
+        )
+    affine = np.array(json.loads(str(image.coords["affine"].item())))
+    start, step, shape = [], [], []
+    for dim in SPACE:
+        if dim not in image.coords:
+            raise DaskroiError(
+                f"The DataArray has lost its '{dim}' voxel coordinate, which says what part of "
+                "the image it is. Keep it (no drop_vars), or rebuild with daskroi.make_image."
+            )
+        index = np.asarray(image.coords[dim].values)
+        if index.size == 0:
+            raise DaskroiError(f"The image has no voxel left along '{dim}'. Check the selection.")
+        steps = np.unique(np.diff(index))
+        if len(steps) > 1 or (len(steps) == 1 and steps[0] == 0):
+            raise DaskroiError(
+                f"The voxels selected along '{dim}' are not evenly spaced, so there is no affine "
+                "for them. Select with a slice."
+            )
+        start.append(index[0])
+        step.append(steps[0] if len(steps) else 1)
+        shape.append(index.size)
+    return Grid.make(shape, affine).sub(start, step, shape)
+
+
+def t_r_of(image: xr.DataArray) -> tuple[float | None, str]:
+    """Seconds between the image's volumes and where that is from; (None, "") when not known.
+
+    Read off the ``time`` coordinate, so that every second volume means twice the TR.
+    """
+    if TIME not in image.coords or image.coords[TIME].attrs.get("units") != "s":
+        return None, ""
+    time = image.coords[TIME]
+    source = str(time.attrs.get("t_r_source", "time coordinate"))
+    values = np.asarray(time.values, dtype=np.float64)
+    if values.size < 2:
+        t_r = time.attrs.get("t_r")
+        return (None if t_r is None else float(t_r)), source
+    steps = np.diff(values)
+    declared = float(time.attrs.get("t_r", steps[0]))
+    # the declared value while it holds: differences of k * TR carry rounding (0.8000000000000007)
+    t_r = declared if np.allclose(steps, declared, rtol=1e-6, atol=0) else float(np.median(steps))
+    if t_r <= 0 or not np.allclose(steps, t_r, rtol=1e-3, atol=0):
+        return None, ""
+    return t_r, source
+
+
+def as_dims(image: xr.DataArray) -> xr.DataArray:
+    """Put an image's dimensions in our order; other dims are refused by name."""
+    extra = [d for d in image.dims if d not in DIMS]
+    if extra:
+        raise DaskroiError(
+            f"The DataArray has dims {image.dims}; an image has (time, z, y, x). "
+            f"Select along {', '.join(map(repr, extra))} first."
+        )
+    if image.dtype.kind not in "biuf":
+        raise DaskroiTypeError(
+            f"The DataArray has dtype {image.dtype}; region series are of real numbers. "
+            "Take the magnitude or the real part first."
+        )
+    return image.transpose(*(d for d in DIMS if d in image.dims))

@@ -1,0 +1,352 @@
+"""Label reducers: which voxels make a region, and what is done with their values.
+
+NumPy only, for it runs inside a task on a bare worker. A reduction has three steps, so that a
+region may lie in several chunks of space: ``partial`` on one block, ``combine`` over blocks of
+space, ``finalize`` to the number that was asked for. Partials are float64 arrays of
+(time, field, region).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NAN_POLICIES", "REDUCERS", "Reducer", "RegionIndex", "partial"]
+
+NAN_POLICIES = ("zero", "omit", "propagate")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionIndex:
+    """Voxels of every region in one volume, sorted by region.
+
+    Regions without a voxel keep their place: ``bounds`` does not move there.
+
+    Parameters
+    ----------
+    voxels : int array, (voxel,)
+        Flat C-order positions in a (z, y, x) volume; region after region, ascending within one.
+    bounds : int array, (region + 1,)
+        ``voxels[bounds[r]:bounds[r + 1]]`` is region r.
+    shape : tuple of 3 int
+        (z, y, x) of the volume.
+
+    Examples
+    --------
+    >>> labels = np.array([[[0, 7, 7], [3, 3, 0]]])
+    >>> index = RegionIndex.of_labels(labels, np.array([3, 5, 7]))
+    >>> index.voxels, index.counts
+    (array([3, 4, 1, 2]), array([2, 0, 2]))
+    """
+
+    voxels: NDArray[np.intp]
+    bounds: NDArray[np.intp]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of_labels(
+        cls,
+        labels: NDArray[np.integer],
+        ids: NDArray[np.integer],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> RegionIndex:
+        """Index the voxels of ``ids`` (ascending) in a label volume, inside ``mask`` if given."""
+        flat = labels.ravel()
+        if mask is not None:
+            flat = flat[(voxels := np.flatnonzero(mask))]
+        column = np.searchsorted(ids, flat)
+        column[column == len(ids)] = 0
+        kept = np.flatnonzero(ids[column] == flat) if len(ids) else np.empty(0, np.intp)
+        # int16 keys make the stable sort a radix sort: 20 ms for a 1 mm atlas instead of 200
+        column = column[kept].astype(np.int16 if len(ids) < 2**15 else np.int32)
+        order = np.argsort(column, kind="stable")
+        bounds = np.searchsorted(column[order], np.arange(len(ids) + 1))
+        kept = kept[order]
+        return cls(kept if mask is None else voxels[kept], bounds, labels.shape)
+
+    @classmethod
+    def concat(cls, parts: Sequence[RegionIndex]) -> RegionIndex:
+        """Several atlases on one grid, side by side: they are reduced from one read."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = np.cumsum([0] + [len(p.voxels) for p in parts])
+        bounds = [p.bounds[:-1] + s for p, s in zip(parts, starts, strict=False)]
+        return cls(
+            np.concatenate([p.voxels for p in parts]),
+            np.concatenate([*bounds, starts[-1:]]),
+            parts[0].shape,
+        )
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions, empty ones included."""
+        return len(self.bounds) - 1
+
+    @property
+    def counts(self) -> NDArray[np.intp]:
+        """Voxels per region, (region,)."""
+        return np.diff(self.bounds)
+
+    @cached_property
+    def token(self) -> str:
+        """Hash of the content: what dask names, and workers cache, by."""
+        digest = sha256(repr(self.shape).encode())
+        digest.update(np.ascontiguousarray(self.voxels, np.int64).data)
+        digest.update(np.ascontiguousarray(self.bounds, np.int64).data)
+        return digest.hexdigest()
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return ("daskroi.RegionIndex", self.token)
+
+    def within(self, box: tuple[tuple[int, int], ...]) -> RegionIndex:
+        """The same regions in a block of the volume: ((z0, z1), (y0, y1), (x0, x1))."""
+        if all(lo == 0 and hi == n for (lo, hi), n in zip(box, self.shape, strict=True)):
+            return self
+        zyx = np.unravel_index(self.voxels, self.shape)
+        inside = np.ones(len(self.voxels), bool)
+        for axis, (lo, hi) in zip(zyx, box, strict=True):
+            inside &= (axis >= lo) & (axis < hi)
+        shape = tuple(hi - lo for lo, hi in box)
+        local = tuple(a[inside] - lo for a, (lo, _) in zip(zyx, box, strict=True))
+        bounds = np.concatenate([[0], np.cumsum(inside)])[self.bounds]
+        return RegionIndex(np.ravel_multi_index(local, shape), bounds, shape)  # type: ignore[arg-type]
+
+
+class _Segments:
+    """Per-region sums and the like over gathered values (time, voxel), frame by frame.
+
+    Frame by frame because the frame's voxels then stay in cache, and because no result can depend
+    on how many frames a slab has.
+    """
+
+    def __init__(self, bounds: NDArray[np.intp]) -> None:
+        self.bounds = bounds
+        self.counts = np.diff(bounds)
+        self.present = np.flatnonzero(self.counts)
+        # reduceat gives an empty segment its neighbour's value, so only regions with voxels go in
+        self.starts = bounds[:-1][self.present]
+
+    def reduce(self, ufunc: np.ufunc, values: NDArray, empty: float) -> Floats:
+        out = np.full((len(values), len(self.counts)), empty)
+        if len(self.present):
+            for frame, row in zip(out, values, strict=True):
+                # dtype: sums of float32 and int16 accumulate in double
+                frame[self.present] = ufunc.reduceat(row, self.starts, dtype=np.float64)
+        return out
+
+    def sum(self, values: NDArray) -> Floats:
+        return self.reduce(np.add, values, 0.0)
+
+    def spread(self, per_region: Floats) -> Floats:
+        """Give each voxel its region's value, (time, region) → (time, voxel)."""
+        return np.repeat(per_region, self.counts, axis=1)
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """One strategy as a row.
+
+    ``partial(values, valid, segments)`` gives the fields of one block (time, field, region); the
+    last two fields of every reducer are the number of voxels used and the number of finite ones.
+    ``combine`` is None where a region must be reduced whole. ``scale`` turns results on stored
+    values into results on slope * stored + inter.
+    """
+
+    name: str
+    fields: int
+    partial: Callable[[NDArray, NDArray[np.bool_] | None, _Segments], Floats]
+    combine: Callable[[Floats, Floats], Floats] | None
+    finalize: Callable[[Floats, Floats], Floats]
+    scale: Callable[[Floats, Floats, float, float], Floats]
+
+
+def partial(
+    slab: NDArray,
+    index: RegionIndex,
+    reducer: Reducer,
+    nan_policy: str = "zero",
+    slope: float = 1.0,
+    inter: float = 0.0,
+) -> Floats:
+    """Reduce one block of the image.
+
+    Parameters
+    ----------
+    slab : array, dims (time, z, y, x)
+        Values as stored, of any real dtype and byte order.
+    index : RegionIndex
+        For the block's own (z, y, x).
+    nan_policy : {"zero", "omit", "propagate"}
+        What non-finite voxels count as.
+    slope, inter : float
+        Scaling to physical values. Integers are reduced as stored and the *result* is scaled (see
+        `finalize`): exact, and no float copy of the voxels. Floats are scaled here, after the
+        gathering, because a NaN that counts as zero is a physical zero.
+
+    Returns
+    -------
+    float64 array, (time, field, region)
+    """
+    flat = slab.reshape(len(slab), -1)
+    segments = _Segments(index.bounds)
+    out = np.empty((len(flat), reducer.fields + 2, index.n_regions))
+    out[:, -2:] = segments.counts
+    integer = slab.dtype.kind not in "f"
+    # a bounded number of frames at once: gathered values of 132,000 voxels are 1 MB a frame
+    step = max(1, (8 << 20) // max(1, 8 * len(index.voxels)))
+    for t in range(0, len(flat), step):
+        frames = out[t : t + step]
+        values = flat[t : t + step].take(index.voxels, axis=1)
+        if not values.dtype.isnative:
+            values = values.astype(values.dtype.newbyteorder("="))
+        if integer:
+            frames[:, :-2] = reducer.partial(values, None, segments)
+            continue
+        if (slope, inter) != (1.0, 0.0):
+            values = values * slope + inter
+        valid = np.isfinite(values)
+        if valid.all():
+            frames[:, :-2] = reducer.partial(values, None, segments)
+            continue
+        frames[:, -1] = segments.sum(valid)
+        if nan_policy == "omit":
+            frames[:, -2] = frames[:, -1]
+            frames[:, :-2] = reducer.partial(values, valid, segments)
+        else:
+            if nan_policy == "zero":
+                values = np.where(valid, values, 0)
+            with np.errstate(invalid="ignore"):  # NaN and inf - inf are what was asked for
+                frames[:, :-2] = reducer.partial(values, None, segments)
+    return out
+
+
+def combine(reducer: Reducer, blocks: Floats) -> Floats:
+    """Fold partials of several blocks of space, (block, time, field, region), into one."""
+    total = blocks[0]
+    for block in blocks[1:]:
+        assert reducer.combine is not None  # the graph keeps such regions whole
+        total = np.concatenate(
+            [reducer.combine(total, block), total[:, -2:] + block[:, -2:]], axis=1
+        )
+    return total
+
+
+def finalize(reducer: Reducer, partials: Floats, scale: tuple[float, float] = (1.0, 0.0)) -> Floats:
+    """Turn partials (time, field, region) into results (time, region); a lost region is NaN."""
+    used = partials[:, -2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = reducer.finalize(partials, used)
+        if scale != (1.0, 0.0):
+            out = reducer.scale(out, used, *scale)
+    return np.where(used > 0, out, np.nan)
+
+
+def _masked(values: NDArray, valid: NDArray[np.bool_] | None, fill: float) -> NDArray:
+    return values if valid is None else np.where(valid, values, fill)
+
+
+def _field(*fields: Floats) -> Floats:
+    return np.stack(fields, axis=1)
+
+
+def _sum(values: NDArray, valid: NDArray[np.bool_] | None, segments: _Segments) -> Floats:
+    return _field(segments.sum(_masked(values, valid, 0)))
+
+
+def _extreme(ufunc: np.ufunc, empty: float) -> Callable[..., Floats]:
+    def extreme(values: NDArray, valid: NDArray[np.bool_] | None, segments: _Segments) -> Floats:
+        return _field(segments.reduce(ufunc, _masked(values, valid, empty), empty))
+
+    return extreme
+
+
+def _moments(values: NDArray, valid: NDArray[np.bool_] | None, segments: _Segments) -> Floats:
+    """Mean and sum of squared deviations, in two passes: no cancellation."""
+    counts = segments.counts if valid is None else segments.sum(valid)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = segments.sum(_masked(values, valid, 0)) / counts
+        squares = (values - segments.spread(mean)) ** 2
+    return _field(np.where(counts > 0, mean, 0.0), segments.sum(_masked(squares, valid, 0)))
+
+
+def _combine_moments(a: Floats, b: Floats) -> Floats:
+    """Chan, Golub & LeVeque (1979): moments of a union from the moments of its parts."""
+    n_a, n_b = a[:, -2], b[:, -2]
+    n = np.maximum(n_a + n_b, 1)
+    delta = b[:, 0] - a[:, 0]
+    return _field(a[:, 0] + delta * (n_b / n), a[:, 1] + b[:, 1] + delta**2 * (n_a * n_b / n))
+
+
+def _median(values: NDArray, valid: NDArray[np.bool_] | None, segments: _Segments) -> Floats:
+    """Median by sorting every region: NumPy's vectorised sort is twice as fast as its partition."""
+    out = np.zeros((len(values), 1, len(segments.counts)))
+    if valid is not None:
+        values = np.where(valid, values, np.inf)  # sorts behind all finite values
+    rows = np.arange(len(values))
+    for r in segments.present:
+        lo, hi = segments.bounds[r], segments.bounds[r + 1]
+        ordered = np.sort(values[:, lo:hi], axis=1)
+        n = np.full(len(values), hi - lo) if valid is None else valid[:, lo:hi].sum(axis=1)
+        last = np.maximum(n - 1, 0)
+        low, high = ordered[rows, last // 2], ordered[rows, (last + 1) // 2]
+        out[:, 0, r] = (low.astype(np.float64) + high.astype(np.float64)) / 2
+        if ordered.dtype.kind == "f" and valid is None:
+            out[np.isnan(ordered[:, -1]), 0, r] = np.nan  # NaN sorts last
+    return out
+
+
+def _first(partials: Floats, used: Floats) -> Floats:
+    return partials[:, 0]
+
+
+def _linear(out: Floats, used: Floats, slope: float, inter: float) -> Floats:
+    return out * slope + inter
+
+
+_LOWEST, _HIGHEST = _extreme(np.minimum, np.inf), _extreme(np.maximum, -np.inf)
+
+REDUCERS = {
+    r.name: r
+    for r in (
+        Reducer(
+            "mean", 1, _sum, lambda a, b: a[:, :1] + b[:, :1], lambda p, n: p[:, 0] / n, _linear
+        ),
+        Reducer(
+            "sum",
+            1,
+            _sum,
+            lambda a, b: a[:, :1] + b[:, :1],
+            _first,
+            lambda out, n, slope, inter: out * slope + n * inter,
+        ),
+        Reducer("median", 1, _median, None, _first, _linear),
+        Reducer(
+            "minimum", 1, _LOWEST, lambda a, b: np.minimum(a[:, :1], b[:, :1]), _first, _linear
+        ),
+        Reducer(
+            "maximum", 1, _HIGHEST, lambda a, b: np.maximum(a[:, :1], b[:, :1]), _first, _linear
+        ),
+        Reducer(
+            "standard_deviation",
+            2,
+            _moments,
+            _combine_moments,
+            lambda p, n: np.sqrt(p[:, 1] / n),
+            lambda out, n, slope, inter: out * abs(slope),
+        ),
+        Reducer(
+            "variance",
+            2,
+            _moments,
+            _combine_moments,
+            lambda p, n: p[:, 1] / n,
+            lambda out, n, slope, inter: out * slope**2,
+        ),
+    )
+}

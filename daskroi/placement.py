@@ -1,0 +1,198 @@
+"""An atlas on an image's grid: which voxels its regions have there, and how much is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskroi.errors import DaskroiError, warn
+from daskroi.grid import Grid, resample_nearest
+from daskroi.image import grid_of
+from daskroi.kernels import RegionIndex
+from daskroi.openimage import open_image
+
+if TYPE_CHECKING:
+    from daskroi.atlas import Atlas
+
+__all__ = ["Mask", "Placement", "load_mask", "place"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Voxels that count, on a grid of their own.
+
+    Parameters
+    ----------
+    values : bool array, dims (z, y, x)
+    grid : Grid
+    source : str
+        Where it is from, for messages and provenance.
+    """
+
+    values: NDArray[np.bool_]
+    grid: Grid
+    source: str
+
+    def on(self, grid: Grid) -> NDArray[np.bool_]:
+        """Bring to another grid by nearest neighbour; outside is False.
+
+        Raises
+        ------
+        DaskroiError
+            When no voxel is left there.
+        """
+        # uint8: scipy does not interpolate booleans
+        there = resample_nearest(self.values.view(np.uint8), self.grid, grid).view(bool)
+        if not there.any():
+            raise DaskroiError(
+                f"{self.source}: no voxel of the mask lies in the image ({grid.describe()}). "
+                "Give the mask of this run, in the same space."
+            )
+        return there
+
+
+def load_mask(mask: Any) -> Mask:
+    """Read a mask: non-zero and finite voxels; of a 4D mask, those non-zero in all volumes.
+
+    Parameters
+    ----------
+    mask : path, nibabel image, DataArray or Mask
+
+    Raises
+    ------
+    DaskroiError
+        When it cannot be read or has no voxel.
+    """
+    if isinstance(mask, Mask):
+        return mask
+    image = open_image(mask)
+    source = str(image.attrs.get("source", image.name or "the mask"))
+    values = np.asarray(image.data)
+    inside = np.isfinite(values) & (values != 0)
+    if inside.ndim == 4:
+        inside = inside.all(axis=0)
+    if not inside.any():
+        raise DaskroiError(f"{source}: the mask is empty, all of its voxels are 0. Give another.")
+    return Mask(inside, grid_of(image), source)
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """An atlas's regions on one grid; one entry per row of the atlas's table, always.
+
+    Parameters
+    ----------
+    index : RegionIndex
+        Voxels of every region, on the grid and in the mask.
+    on_grid : int array, (region,)
+        Voxels of every region on the grid, whether in the mask or not.
+    in_view : float array, (region,)
+        Fraction of the region's volume in the atlas that lies in the image's field of view.
+    """
+
+    index: RegionIndex
+    on_grid: NDArray[np.intp]
+    in_view: NDArray[np.float64]
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """Regions without a voxel, (region,)."""
+        return self.index.counts == 0
+
+    @property
+    def per_voxel(self) -> NDArray[np.float64]:
+        """Coverage that one usable voxel brings, (region,): in_view / on_grid, 0 where lost."""
+        return np.where(self.on_grid > 0, self.in_view / np.maximum(self.on_grid, 1), 0.0)
+
+
+def place(
+    atlas: Atlas, grid: Grid, mask: Mask | None = None, *, resample: bool = True
+) -> Placement:
+    """Find an atlas's regions on the grid of an image.
+
+    Parameters
+    ----------
+    atlas : Atlas
+    grid : Grid
+        Of the image.
+    mask : Mask, optional
+        On any grid.
+    resample : bool
+        Whether grids may differ. If not, a difference is an error.
+
+    Raises
+    ------
+    DaskroiError
+        Grids differ and may not; the atlas does not overlap the image; nothing left in the mask.
+
+    Warns
+    -----
+    DaskroiWarning
+        Regions that have no voxel left, by name.
+    """
+    name = atlas.source or atlas.name
+    if not resample:
+        _same("atlas", name, atlas.grid, grid)
+        if mask is not None:
+            _same("mask", mask.source, mask.grid, grid)
+    ids = atlas.ids
+    labels = resample_nearest(atlas.labels, atlas.grid, grid, fill=atlas.background_label)
+    everywhere = RegionIndex.of_labels(labels, ids)
+    if not everywhere.counts.any():
+        raise DaskroiError(
+            f"{name}: no label left on the image's grid, the two do not overlap. Atlas: "
+            f"{atlas.grid.describe()}; image: {grid.describe()}. Different template or space? "
+            "Give an atlas in the image's space."
+        )
+    index = everywhere
+    if mask is not None:
+        index = RegionIndex.of_labels(labels, ids, mask.on(grid))
+        if not index.counts.any():
+            raise DaskroiError(
+                f"{mask.source}: no label of {name} left inside the mask. "
+                "Give a mask in the image's space."
+            )
+    placement = Placement(index, everywhere.counts, _in_view(atlas, grid))
+    _name_lost(atlas, placement, name)
+    return placement
+
+
+def _same(what: str, name: str, grid: Grid, image: Grid) -> None:
+    if not grid.same_as(image):
+        raise DaskroiError(
+            f"{name}: the {what} is not on the image's grid ({grid.describe()}; image: "
+            f"{image.describe()}) and resampling_target=None forbids resampling. "
+            "Use resampling_target='data', or resample it beforehand."
+        )
+
+
+def _in_view(atlas: Atlas, grid: Grid) -> NDArray[np.float64]:
+    """Fraction of each region's atlas voxels whose centre lies in a voxel of ``grid``."""
+    own = RegionIndex.of_labels(atlas.labels, atlas.ids)
+    if atlas.grid.same_as(grid):
+        return np.ones(own.n_regions)
+    zyx = np.array(np.unravel_index(own.voxels, own.shape))
+    affine = np.linalg.inv(grid.matrix) @ atlas.grid.matrix
+    there = affine[:3, :3] @ zyx[::-1] + affine[:3, 3:]
+    # a hair of tolerance: centres that fall on the face of an edge voxel are in it
+    upper = np.array(grid.shape[::-1])[:, None] - 0.5 + 1e-6
+    inside = ((there >= -0.5 - 1e-6) & (there <= upper)).all(axis=0)
+    hits = np.concatenate([[0], np.cumsum(inside)])
+    return np.diff(hits[own.bounds]) / np.maximum(own.counts, 1)
+
+
+def _name_lost(atlas: Atlas, placement: Placement, name: str) -> None:
+    names = [
+        f"{i} {n}"
+        for i, n, lost in zip(atlas.ids, atlas.names, placement.lost, strict=True)
+        if lost
+    ]
+    if names:
+        listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if names[20:] else "")
+        warn(
+            f"{name}: {len(names)} of {len(atlas.ids)} regions have no voxel in the image and mask "
+            f"and are NaN: {listed}."
+        )
