@@ -23,7 +23,7 @@ _HOMES = {
     "DaskroiWarning": "errors",
     "Grid": "grid",
     "NiftiLabelsMasker": "masker",
-    "Recipe": "extract",
+    "Recipe": "recipe",
     "clean": "clean",
     "extract": "extract",
     "grid_of": "image",
@@ -58,13 +58,14 @@ if TYPE_CHECKING:
     from daskroi.atlas import Atlas, load_atlas
     from daskroi.clean import clean
     from daskroi.errors import DaskroiError, DaskroiWarning
-    from daskroi.extract import Recipe, extract
+    from daskroi.extract import extract
     from daskroi.grid import Grid
     from daskroi.highvariance import high_variance_confounds
     from daskroi.image import grid_of, make_image
     from daskroi.masker import NiftiLabelsMasker
     from daskroi.openimage import open_image
     from daskroi.phantom import make_phantom, write_phantom
+    from daskroi.recipe import Recipe
 
 
 def __getattr__(name: str) -> Any:

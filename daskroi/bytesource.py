@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -150,12 +150,21 @@ class ByteSource:
         kernel beyond 2 GiB.
         """
         got = 0
-        while got < len(buffer):
-            n = file.readinto(buffer[got:])  # type: ignore[attr-defined]
-            if not n:
-                break
-            got += n
+        with suppress(EOFError):  # a gzip stream that stops is a short file, like any other
+            while got < len(buffer):
+                n = file.readinto(buffer[got:])  # type: ignore[attr-defined]
+                if not n:
+                    break
+                got += n
         return got
+
+    def check_end(self, file: IO[bytes]) -> None:
+        """Read on past the image, so that the inflater compares the checksum; plain files pass.
+
+        Bounded: what follows the image may be anything.
+        """
+        if self.gzipped:
+            file.read(1 << 16)
 
     def read_at(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with the (inflated) bytes at ``offset``; too few is an error."""
@@ -170,11 +179,26 @@ class ByteSource:
 
     def truncated(self, expected: int, found: int) -> DaskroiError:
         """Error for a file that ends before its header says."""
-        what = "bytes after inflating" if self.gzipped else "bytes"
+        what = "bytes"
+        if self.gzipped:
+            what, found = "bytes after inflating", self._inflated_size()
         return DaskroiError(
             f"{self.url}: truncated, expected {expected} {what} and found {found}. "
             "Copy or download it again."
         )
+
+    def _inflated_size(self) -> int:
+        """Bytes that can be inflated; slow, for the message about a truncated file."""
+        size = 0
+        # a read that hits the end loses what it had, so: large reads up to there, then bytes
+        for step in (1 << 16, 1):
+            with suppress(EOFError, OSError), self._open() as file:
+                position = 0
+                scratch = memoryview(bytearray(1 << 16))
+                while n := file.readinto(scratch[: step if position >= size else 1 << 16]):  # type: ignore[attr-defined]
+                    position += n
+                    size = max(size, position)
+        return size
 
 
 class _Forward:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
+from daskroi.errors import DaskroiError, warn
 from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
-from daskroi.kernels import NAN_POLICIES, REDUCERS, RegionIndex
+from daskroi.kernels import RegionIndex
 from daskroi.nifti import plausible_t_r
 from daskroi.placement import Placement, load_mask, place
+from daskroi.recipe import Recipe
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -25,119 +26,11 @@ if TYPE_CHECKING:
 
     from daskroi.atlas import Atlas
     from daskroi.nifti import NiftiFile
-    from daskroi.steps import CleanSteps
 
-__all__ = ["Recipe", "extract"]
+__all__ = ["extract"]
 
-PLANS = ("auto", "stream", "blocks")
-RESAMPLING_TARGETS = ("data", "labels", None)
-# a frozen float64 of every strategy that is a voxel's value; min and max swap under a slope < 0
+# a negative slope turns the order of stored values round
 MIRRORED = {"minimum": "maximum", "maximum": "minimum"}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that is done to a run, apart from the run: hashable, part of every key.
-
-    Parameters
-    ----------
-    strategy, nan_policy, min_coverage, resampling_target, high_variance_confounds, dtype, plan
-        As in `extract`.
-    clean : tuple of (name, value) pairs
-        Options of `daskroi.steps.CleanSteps`, without ``t_r``: that may come from the image.
-    t_r : float or None
-        As given by the user.
-
-    Examples
-    --------
-    >>> Recipe.make(strategy="median", detrend=True).clean
-    (('detrend', True),)
-    >>> Recipe.make(strategy="avg")
-    Traceback (most recent call last):
-        ...
-    daskroi.errors.DaskroiError: strategy='avg' is not known. Use one of: 'mean', 'sum', ...
-    """
-
-    strategy: str = "mean"
-    nan_policy: str = "zero"
-    min_coverage: float | None = None
-    resampling_target: str | None = "data"
-    high_variance_confounds: bool = False
-    dtype: str | None = None
-    plan: str = "auto"
-    t_r: float | None = None
-    clean: tuple[tuple[str, Any], ...] = field(default=())
-
-    @classmethod
-    def make(
-        cls,
-        *,
-        strategy: str = "mean",
-        nan_policy: str = "zero",
-        min_coverage: float | None = None,
-        resampling_target: str | None = "data",
-        smoothing_fwhm: Any = None,
-        high_variance_confounds: bool = False,
-        dtype: Any = None,
-        plan: str = "auto",
-        t_r: float | None = None,
-        **clean: Any,
-    ) -> Recipe:
-        """Build from the keywords of `extract`, checking every one of them."""
-        check_choice("strategy", strategy, tuple(REDUCERS))
-        check_choice("nan_policy", nan_policy, NAN_POLICIES)
-        check_choice("resampling_target", resampling_target, RESAMPLING_TARGETS)
-        check_choice("plan", plan, PLANS)
-        if smoothing_fwhm is not None:
-            raise DaskroiError(
-                f"smoothing_fwhm={smoothing_fwhm!r}: smoothing is not available yet in this "
-                "version. Smooth the image beforehand, or leave it None."
-            )
-        if min_coverage is not None and not 0 <= min_coverage <= 1:
-            raise DaskroiError(
-                f"min_coverage={min_coverage!r} is not a fraction. Use a number from 0 to 1, "
-                "for example 0.5."
-            )
-        recipe = cls(
-            strategy,
-            nan_policy,
-            None if min_coverage is None else float(min_coverage),
-            resampling_target,
-            bool(high_variance_confounds),
-            _checked_dtype(dtype),
-            plan,
-            None if t_r is None else t_r,
-            tuple(sorted(clean.items())),
-        )
-        recipe.steps(1.0 if t_r is None else t_r)  # says now what is wrong with the options
-        return recipe
-
-    def steps(self, t_r: float | None) -> CleanSteps:
-        """The cleaning steps, at a repetition time in s."""
-        from daskroi.steps import CleanSteps
-
-        return CleanSteps.make(t_r=t_r, **dict(self.clean))
-
-    def as_json(self) -> str:
-        """All fields, as JSON text: what goes into attributes and sidecars."""
-        return json.dumps(asdict(self) | {"clean": dict(self.clean)}, default=str)
-
-
-def _checked_dtype(dtype: Any) -> str | None:
-    if dtype is None or (isinstance(dtype, str) and dtype == "auto"):
-        return dtype
-    try:
-        wanted = np.dtype(dtype)
-    except TypeError as error:
-        raise DaskroiTypeError(
-            f"dtype={dtype!r} is not a type. Use 'float32', 'float64', 'auto' or None."
-        ) from error
-    if wanted.kind != "f":
-        raise DaskroiTypeError(
-            f"dtype={wanted.name!r} would truncate region series, which are fractions. "
-            "Use 'float32', 'float64', 'auto' or None."
-        )
-    return wanted.name
 
 
 def extract(

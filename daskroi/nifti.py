@@ -167,10 +167,8 @@ class NiftiFile:
                 if got < len(buffer):
                     done = self.offset + starts[i] * self.frame_bytes + got
                     raise self.source.truncated(self._end, done)
-                if i == len(starts) - 1 and self.source.gzipped:
-                    # reading past the last voxel makes the inflater compare the CRC; bounded, for
-                    # what follows the image may be anything
-                    self.source.fill(file, memoryview(bytearray(1 << 16)))
+                if i == len(starts) - 1:
+                    self.source.check_end(file)
                 return buffer.view(self.dtype).reshape(n, *self.grid.shape)
 
             ahead = pool.submit(read, 0)

@@ -1,0 +1,43 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# the same examples in every run: a failure in CI is a failure at home. Timings are not tested
+settings.register_profile(
+    "daskroi", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("daskroi")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with a real run and four atlases; users do not have it, so tests on it skip there.
+
+    ``DASKROI_TEST_DATA`` names it; by default it is looked for beside the checkout. Named but
+    absent is a failure, so that CI cannot pass by skipping.
+    """
+    named = os.environ.get("DASKROI_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not (folder / "atlases").is_dir():
+        if named:
+            pytest.fail(f"DASKROI_TEST_DATA={named} holds no atlases")
+        pytest.skip("needs the real run, which is not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_run(real_data: Path) -> Path:
+    """The real preprocessed run."""
+    return next((real_data / "bids-derivatives").rglob("*_desc-preproc_bold.nii.gz"))
+
+
+@pytest.fixture(scope="session")
+def harvard_oxford(real_data: Path) -> Path:
+    """The real cortical Harvard-Oxford atlas, with its table beside it."""
+    return real_data / "atlases" / "HarvardOxford-cort-maxprob-thr25-2mm.nii.gz"
