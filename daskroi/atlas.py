@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, warn
 from daskroi.grid import Grid
 from daskroi.labelimage import LabelImage, read_label_image, stem_of
 from daskroi.labeltable import read_label_table, some
-from daskroi.templates import template_of, warn_user
+from daskroi.templates import template_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,18 +316,18 @@ def _named(sizes: dict[int, int], labels: list[str], background: int, culprit: s
         del names[entry]
         place = sum(i < background for i in ids)
         if entry != place:
-            warn_user(
+            warn(
                 f"labels: 'Background' is at position {entry}, but the background ({background}) "
                 f"comes at {place} among the label values of {culprit}. It was taken out and the "
                 "other names go to the regions in ascending id; check that they fit, or give lut."
             )
     if len(names) > len(ids):
-        warn_user(
+        warn(
             f"labels: {len(names)} names for the {len(ids)} regions of {culprit}; these were "
             f"dropped: {some(names[len(ids) :])}. Names go by position; give lut to join by id."
         )
     elif len(names) < len(ids):
-        warn_user(
+        warn(
             f"labels: {len(names)} names for the {len(ids)} regions of {culprit}; these are "
             f"'unknown': {some(ids[len(names) :])}. Names go by position; give lut to join by id."
         )
@@ -349,7 +349,7 @@ def _join(
             f"({some(sorted(sizes))}). Give the table that belongs to this image."
         )
     if unknown := sorted(set(sizes) - known):
-        warn_user(
+        warn(
             f"{origin}: has no row for these labels of {culprit}: {some(unknown, 20)}. They are "
             "named 'unknown'; complete the table, or check that it belongs to this image."
         )

@@ -9,7 +9,9 @@ second core to give.
 from __future__ import annotations
 
 import os
+import stat
 import threading
+import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -66,9 +68,10 @@ class ByteSource:
         """Look at a file: existence, size, first two bytes."""
         url = os.path.abspath(os.path.expanduser(os.fspath(path)))
         try:
-            stat = os.stat(url)
-            if os.path.isdir(url):
-                raise DaskroiError(f"{url}: is a folder. Give the path of one image file.")
+            status = os.stat(url)
+            if not stat.S_ISREG(status.st_mode):
+                what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+                raise DaskroiError(f"{url}: is {what}. Give the path of one image file.")
             with open(url, "rb") as file:
                 gzipped = file.read(2) == GZIP_MAGIC
         except FileNotFoundError as error:
@@ -79,14 +82,16 @@ class ByteSource:
                 ) from error
             raise DaskroiNotFoundError(f"{url}: no such file. Check the path.") from error
         except OSError as error:
-            raise DaskroiError(f"{url}: cannot be read ({error.strerror}).") from error
-        if stat.st_size == 0:
+            raise DaskroiError(
+                f"{url}: cannot be read ({error.strerror}). Check the path and its permissions."
+            ) from error
+        if status.st_size == 0:
             raise DaskroiError(f"{url}: the file is empty. Copy or download it again.")
         if url.endswith(".gz") and not gzipped:
             raise DaskroiError(
                 f"{url}: is named .gz but holds no gzip data. Rename it, or download it again."
             )
-        return cls(url, stat.st_size, stat.st_mtime_ns, gzipped)
+        return cls(url, status.st_size, status.st_mtime_ns, gzipped)
 
     @property
     def seekable(self) -> bool:
@@ -96,10 +101,12 @@ class ByteSource:
     def check_unchanged(self) -> None:
         """Raise when the file is no longer the one that was opened."""
         try:
-            stat = os.stat(self.url)
+            status = os.stat(self.url)
         except OSError as error:
-            raise DaskroiNotFoundError(f"{self.url}: was there when opened, now is not.") from error
-        if (stat.st_size, stat.st_mtime_ns) != (self.size, self.mtime_ns):
+            raise DaskroiNotFoundError(
+                f"{self.url}: was there when opened, now is not. Restore it, or open another image."
+            ) from error
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime_ns):
             raise DaskroiError(
                 f"{self.url}: the file changed after it was opened. Open the image again."
             )
@@ -122,8 +129,6 @@ class ByteSource:
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         """What the inflater raises, with the file's name and the remedy."""
-        import zlib
-
         from isal import isal_zlib
 
         broken: Any = (zlib.error, isal_zlib.error, OSError)
@@ -140,7 +145,7 @@ class ByteSource:
             raise DaskroiError(
                 f"{self.url}: corrupt gzip data ({error}). Copy or download it again."
                 if self.gzipped
-                else f"{self.url}: cannot be read ({error})."
+                else f"{self.url}: cannot be read ({error}). Check the disk or connection."
             ) from error
 
     def fill(self, file: IO[bytes], buffer: memoryview) -> int:
@@ -158,18 +163,44 @@ class ByteSource:
                 got += n
         return got
 
-    def check_end(self, file: IO[bytes]) -> None:
-        """Read on past the image, so that the inflater compares the checksum; plain files pass.
+    def skip(self, file: IO[bytes], count: int) -> bool:
+        """Read on over ``count`` bytes; whether the file has that many."""
+        scratch = memoryview(bytearray(min(1 << 20, count)))
+        while count > 0:
+            got = self.fill(file, scratch[:count])
+            if got == 0:
+                return False
+            count -= got
+        return True
 
-        Bounded: what follows the image may be anything.
+    def check_end(self, file: IO[bytes]) -> None:
+        """Once the image is read: is the checksum right, and is it still the same file.
+
+        Reads on, so that the inflater gets to the checksum; not far, for what follows the image
+        may be anything.
         """
         if self.gzipped:
             file.read(1 << 16)
+        self.check_unchanged()
 
-    def read_at(self, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` with the (inflated) bytes at ``offset``; too few is an error."""
+    def head(self, count: int) -> bytes:
+        """First ``count`` (inflated) bytes, or as many as there are."""
+        self.check_unchanged()
+        found = b""
+        with self._named_errors():
+            for piece in self._pieces():
+                found += piece
+                if len(found) >= count:
+                    break
+        return found[:count]
+
+    def read_at(self, offset: int, buffer: memoryview, *, last: bool = False) -> None:
+        """Fill ``buffer`` with the (inflated) bytes at ``offset``; too few is an error.
+
+        ``last`` says that the image ends there: checksum and identity are then checked.
+        """
         if self.gzipped:
-            got = _forward.read_at(self, offset, buffer)
+            got = _forward.read_at(self, offset, buffer, last)
         else:
             with self.open() as file:
                 file.seek(offset)
@@ -190,15 +221,27 @@ class ByteSource:
     def _inflated_size(self) -> int:
         """Bytes that can be inflated; slow, for the message about a truncated file."""
         size = 0
-        # a read that hits the end loses what it had, so: large reads up to there, then bytes
-        for step in (1 << 16, 1):
-            with suppress(EOFError, OSError), self._open() as file:
-                position = 0
-                scratch = memoryview(bytearray(1 << 16))
-                while n := file.readinto(scratch[: step if position >= size else 1 << 16]):  # type: ignore[attr-defined]
-                    position += n
-                    size = max(size, position)
+        with suppress(OSError, zlib.error):
+            for piece in self._pieces():
+                size += len(piece)
         return size
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The file from its start, to the last byte before it ends or is damaged.
+
+        With zlib, which hands out all it has: isal loses what a read had got when the end comes.
+        """
+        with open(self.url, "rb") as file:
+            inflater = zlib.decompressobj(31)  # 31: gzip header and checksum
+            while chunk := file.read(4096):
+                if not self.gzipped:
+                    yield chunk
+                    continue
+                while chunk:
+                    yield inflater.decompress(chunk)
+                    chunk = inflater.unused_data
+                    if chunk:  # another member
+                        inflater = zlib.decompressobj(31)
 
 
 class _Forward:
@@ -215,23 +258,24 @@ class _Forward:
         self._lock = threading.Lock()
         self._idle: list[tuple[ByteSource, int, IO[bytes]]] = []
 
-    def read_at(self, source: ByteSource, offset: int, buffer: memoryview) -> int:
+    def read_at(self, source: ByteSource, offset: int, buffer: memoryview, last: bool) -> int:
         source.check_unchanged()
         position, file = self._take(source, offset)
+        got, keep = 0, False
         try:
             with source._named_errors():
-                scratch = memoryview(bytearray(min(1 << 20, max(offset - position, 1))))
-                while position < offset:
-                    n = source.fill(file, scratch[: offset - position])
-                    if n == 0:
-                        file.close()
-                        return position - offset
-                    position += n
-                got = source.fill(file, buffer)
-        except BaseException:
-            file.close()
-            raise
-        self._put(source, position + got, file)
+                if source.skip(file, offset - position):
+                    got = source.fill(file, buffer)
+                whole = got == len(buffer)
+                if whole and last:
+                    source.check_end(file)
+            # a stream at its end serves nobody, and one that broke stands nobody knows where
+            keep = whole and not last
+        finally:
+            if not keep:
+                file.close()
+        if keep:
+            self._put(source, offset + got, file)
         return got
 
     def _take(self, source: ByteSource, offset: int) -> tuple[int, IO[bytes]]:
@@ -251,5 +295,14 @@ class _Forward:
         for _, _, old in surplus:
             old.close()
 
+    def forget(self) -> None:
+        """Close what is idle."""
+        idle, self._idle, self._lock = self._idle, [], threading.Lock()
+        for _, _, file in idle:
+            file.close()
+
 
 _forward = _Forward()
+if hasattr(os, "register_at_fork"):
+    # parent and forked child share the position in an open file: they would read each other's parts
+    os.register_at_fork(after_in_child=_forward.forget)

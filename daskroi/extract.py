@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,18 +172,19 @@ def extract(
     _warn_about_templates(atlases, run, file)
     placements = {k: _place(a, grid, mask, recipe) for k, a in atlases.items()}
 
-    seconds, t_r_source = _repetition_time(recipe, run, file)
+    seconds, times = _times(recipe, run, file)
     partials, scale = _partials(run, file, placements, recipe)
-    given = _Confounds.read(confounds, columns, sample_mask, runs, run, recipe)
+    nuisance, names = _nuisance(confounds, columns, sample_mask, runs, run, recipe)
 
     results = {}
     first = 0
     for key, one in atlases.items():
         part = partials[:, :, first : first + len(one.ids)]
         first += len(one.ids)
-        raw = _labelled(part, one, placements[key], recipe, scale, run, seconds, t_r_source)
-        raw.attrs |= _provenance(one, mask, recipe, run, file)
-        results[key] = given.clean(raw, recipe, seconds, run)
+        series = _labelled(part, one, placements[key], recipe, scale)
+        series = series.assign_coords({TIME: times})
+        series = _cleaned(series, recipe, seconds, nuisance, sample_mask, runs, run)
+        results[key] = series.assign_attrs(_provenance(one, mask, recipe, names, run, file))
     return results if several else results[""]
 
 
@@ -241,9 +241,6 @@ def _labelled(
     placement: Placement,
     recipe: Recipe,
     scale: tuple[float, float],
-    run: xr.DataArray,
-    t_r: float | None,
-    t_r_source: str,
 ) -> xr.DataArray:
     """Results of one atlas with names, sizes and coverage; float64, before cleaning."""
     import dask.array as da
@@ -255,13 +252,9 @@ def _labelled(
     coverage = partials[:, -1].min(axis=0) * placement.per_voxel
     if recipe.min_coverage is not None:
         values = da.where(coverage >= recipe.min_coverage, values, np.nan)
-    time = time_coordinate(values.shape[0], t_r, t_r_source)
-    if t_r is None and TIME in run.coords:
-        time = (TIME, run.coords[TIME].values, dict(run.coords[TIME].attrs))
     coords = {
-        TIME: time,
         "region": atlas.ids,
-        "region_name": ("region", np.array(atlas.names, dtype=str)),
+        "region_name": ("region", np.array(atlas.names, dtype=object)),
         "n_voxels": ("region", placement.index.counts.astype(np.int64)),
         "coverage": ("region", coverage),
         "size_mm3": ("region", atlas.table["size_mm3"].to_numpy(np.float64)),
@@ -269,10 +262,8 @@ def _labelled(
     return xr.DataArray(values, coords, (TIME, "region"), name="timeseries")
 
 
-def _repetition_time(
-    recipe: Recipe, run: xr.DataArray, file: NiftiFile | None
-) -> tuple[float | None, str]:
-    """TR in s and its source: argument, else JSON sidecar, else header; doubts are said."""
+def _times(recipe: Recipe, run: xr.DataArray, file: NiftiFile | None) -> tuple[float | None, Any]:
+    """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
     known, source = t_r_of(run)
     doubt = file.t_r_source if file is not None and file.t_r is None and TIME in run.dims else ""
     if recipe.t_r is not None:
@@ -281,7 +272,7 @@ def _repetition_time(
                 f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({source}). "
                 "The argument is used."
             )
-        return recipe.t_r, "argument"
+        return recipe.t_r, time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
     clean = dict(recipe.clean)
     filtered = clean.get("filter") and any(
         clean.get(k) is not None for k in ("low_pass", "high_pass")
@@ -300,73 +291,69 @@ def _repetition_time(
             f"The time coordinate says a TR of {known:g} s, which is not plausible. "
             "Pass t_r in seconds."
         )
-    return known, source
+    # the image's own times: a part of a run does not start at 0
+    return known, run.coords[TIME] if TIME in run.coords else time_coordinate(1, None)
 
 
-@dataclass(frozen=True)
-class _Confounds:
-    """What the user wants regressed out and kept, read and checked once for all atlases."""
+def _nuisance(
+    confounds: Any, columns: Any, sample_mask: Any, runs: Any, run: xr.DataArray, recipe: Recipe
+) -> tuple[list[Any], list[str]]:
+    """Confounds to regress out, high-variance ones (lazy) first as in nilearn, and their names."""
+    from daskroi.censor import sample_mask_to_bool
+    from daskroi.confounds import read_confounds
 
-    values: np.ndarray | None
-    names: tuple[str, ...]
-    sample_mask: Any
-    runs: Any
+    arrays: list[Any] = []
+    names: list[str] = []
+    if recipe.high_variance_confounds:
+        from daskroi.highvariance import high_variance_confounds
 
-    @classmethod
-    def read(
-        cls,
-        confounds: Any,
-        columns: Any,
-        sample_mask: Any,
-        runs: Any,
-        run: xr.DataArray,
-        recipe: Recipe,
-    ) -> _Confounds:
-        if confounds is None:
-            if columns is not None:
-                raise DaskroiError(
-                    f"columns={columns!r} were chosen, but confounds were not given. Give both."
-                )
-            return cls(None, (), sample_mask, runs)
-        from daskroi.confounds import read_confounds
-
-        values, names = read_confounds(confounds, run.sizes.get(TIME, 1), columns=columns)
-        return cls(values, names, sample_mask, runs)
-
-    def clean(
-        self, series: xr.DataArray, recipe: Recipe, t_r: float | None, run: xr.DataArray
-    ) -> xr.DataArray:
-        """Clean, cast, and drop the time axis of a single volume."""
-        from daskroi.clean import clean
-
-        confounds: Any = self.values
-        names = list(self.names)
-        if recipe.high_variance_confounds:
-            import dask.array as da
-
-            from daskroi.highvariance import high_variance_confounds
-
-            found = high_variance_confounds(run).data
-            names = [f"high_variance_{i}" for i in range(found.shape[1])] + names
-            confounds = found if confounds is None else da.concatenate([found, confounds], axis=1)
-        float32 = run.dtype == np.float32
-        out = clean(
-            series,
-            recipe.steps(t_r),
-            confounds=confounds,
-            sample_mask=self.sample_mask,
-            runs=self.runs,
+        found = high_variance_confounds(run).data
+        arrays.append(found)
+        names += [f"high_variance_{i}" for i in range(found.shape[1])]
+    if confounds is not None:
+        n_time = run.sizes.get(TIME, 1)
+        keep = sample_mask_to_bool(sample_mask, n_time, runs)
+        values, own = read_confounds(confounds, n_time, columns, keep)
+        arrays.append(values)
+        names += own
+    elif columns is not None:
+        raise DaskroiError(
+            f"columns={columns!r} were chosen, but confounds were not given. Give both."
         )
-        if recipe.dtype is None:
-            out = out.astype("float32" if float32 else "float64")
-        else:
-            out = out.astype("float32" if recipe.dtype == "auto" else recipe.dtype)
-        out.attrs |= {"confounds": json.dumps(names)} if names else {}
-        return out if TIME in run.dims else out.isel({TIME: 0}, drop=True)
+    return arrays, names
+
+
+def _cleaned(
+    series: xr.DataArray,
+    recipe: Recipe,
+    t_r: float | None,
+    nuisance: list[Any],
+    sample_mask: Any,
+    runs: Any,
+    run: xr.DataArray,
+) -> xr.DataArray:
+    """Clean, cast, and drop the time axis of a single volume."""
+    from daskroi.clean import clean
+    from daskroi.steps import CleanSteps
+
+    steps = recipe.steps(t_r)
+    idle = steps == CleanSteps(t_r=t_r) and not nuisance and sample_mask is None
+    if not idle:  # with nothing to clean, chunks of time stay apart
+        series = clean(
+            series, steps, confounds=nuisance or None, sample_mask=sample_mask, runs=runs
+        )
+    dtype = recipe.dtype or ("float32" if run.dtype.newbyteorder("=") == np.float32 else "float64")
+    series = series.astype("float32" if dtype == "auto" else dtype)
+    return series if TIME in run.dims else series.isel({TIME: 0}, drop=True)
 
 
 def _provenance(
-    atlas: Atlas, mask: Any, recipe: Recipe, run: xr.DataArray, file: NiftiFile | None
+    atlas: Atlas,
+    mask: Any,
+    recipe: Recipe,
+    confounds: list[str],
+    run: xr.DataArray,
+    file: NiftiFile | None,
 ) -> dict[str, Any]:
     """Attributes that say what was done; text and numbers only, for NetCDF takes nothing else."""
     import daskroi
@@ -379,6 +366,7 @@ def _provenance(
         "atlas_hash": atlas.hash,
         "atlas_source": atlas.source or "",
         "mask": "" if mask is None else mask.source,
+        "confounds": json.dumps(confounds),
         "daskroi_version": daskroi.__version__,
     }
 

@@ -54,6 +54,11 @@ class Grid:
                 f"{culprit}: the affine has non-finite entries, so voxels have no place in space. "
                 "Repair sform/qform in the header (for example with nibabel's set_sform)."
             )
+        if matrix[3, :3].any():
+            raise DaskroiError(
+                f"{culprit}: the affine has translations in its last row, {matrix[3].tolist()}. "
+                "Transpose it."
+            )
         # relative to the voxel sizes: a 1e-3 mm grid is fine, a flat one is not
         sizes = np.linalg.norm(matrix[:3, :3], axis=0)
         if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-9:
@@ -137,6 +142,10 @@ def resample_nearest(
 
     # scipy's inverse, not NumPy's, and this product: what nilearn does; ties depend on the last bit
     transform = np.dot(linalg.inv(source.matrix), target.matrix)
+    if source.affine == target.affine:
+        transform = np.eye(4)  # not the inverse's 1 - 1e-16: a hair outside is outside, for scipy
+    if source.affine == target.affine:
+        transform = np.eye(4)  # not inv(A) A, whose rounding pushes edge voxels out
     matrix, offset = transform[:3, :3], transform[:3, 3]
     if np.all(np.diag(np.diag(matrix)) == matrix):
         matrix = np.diag(matrix)  # scipy's separable path, as in nilearn

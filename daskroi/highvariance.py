@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,10 +116,13 @@ def _of_file(
     """Both passes as one task, which streams the file twice."""
 
     def slabs() -> Iterator[Frames]:
-        for _, slab in file.slabs():
-            flat = _flat(slab, inside)
-            # without the mean, intercept and slope do not change which voxels, nor directions
-            yield flat if detrend or not file.scaled else flat * file.slope + file.inter
+        with closing(file.slabs()) as stream:
+            for _, slab in stream:
+                flat = _flat(slab, inside)
+                # detrended, slope and intercept change neither the choice nor the directions
+                as_stored = detrend or not file.scaled
+                # NumPy's floats, not Python's: float32 times those would stay float32
+                yield flat if as_stored else flat * np.float64(file.slope) + np.float64(file.inter)
 
     n_voxel = file.grid.size if inside is None else int(inside.sum())
     sums = SquareSums(n_voxel)
@@ -144,14 +148,15 @@ def _of_array(
 
     # whole volumes: percentiles are over all voxels, and four volumes of sums fit anywhere
     array = dask_array(array)
+    shipped = None if inside is None else delayed(inside)  # once, not with every task
     blocks = array.rechunk({1: -1, 2: -1, 3: -1}).to_delayed().ravel()
     add: Callable[..., Any] = delayed(_added, pure=True)
     sums = None
     for block in blocks:
-        sums = add(sums, block, inside)
+        sums = add(sums, block, shipped)
     chosen = delayed(_chosen, pure=True)(sums, detrend, percentile)
     take: Callable[..., Any] = delayed(_taken, pure=True)
-    series = [take(block, inside, chosen) for block in blocks]
+    series = [take(block, shipped, chosen) for block in blocks]
     return delayed(_components, pure=True)(series, n_confounds, detrend)
 
 

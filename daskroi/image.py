@@ -20,7 +20,7 @@ from daskroi.grid import Grid
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DIMS", "SPACE", "TIME", "grid_of", "make_image", "t_r_of", "time_coordinate"]
+__all__ = ["DIMS", "SPACE", "TIME", "as_dims", "grid_of", "make_image", "t_r_of", "time_coordinate"]
 
 TIME = "time"
 SPACE = ("z", "y", "x")
@@ -126,7 +126,14 @@ def grid_of(image: xr.DataArray) -> Grid:
             "Build it with daskroi.make_image(array, grid); arithmetic between images on "
             "different grids drops it, resample one of them first."
         )
-    affine = np.array(json.loads(str(image.coords["affine"].item())))
+    try:
+        affine = np.array(json.loads(image.coords["affine"].item()), np.float64)
+    except (TypeError, ValueError) as error:
+        raise DaskroiError(
+            "The DataArray's 'affine' coordinate does not hold one affine: images on different "
+            "grids were joined, or it was assigned by hand. Bring them to one grid, or rebuild "
+            "with daskroi.make_image(array, grid)."
+        ) from error
     start, step, shape = [], [], []
     for dim in SPACE:
         if dim not in image.coords:

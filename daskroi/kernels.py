@@ -209,7 +209,7 @@ def partial(
             frames[:, :-2] = reducer.partial(values, None, segments)
             continue
         if (slope, inter) != (1.0, 0.0):
-            values = values * slope + inter
+            values = values * np.float64(slope) + inter  # float32 would stay float32
         valid = np.isfinite(values)
         if valid.all():
             frames[:, :-2] = reducer.partial(values, None, segments)

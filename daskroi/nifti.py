@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,13 @@ from daskroi.grid import Grid
 if TYPE_CHECKING:
     import nibabel as nib
 
-__all__ = ["NiftiFile", "header_t_r", "plausible_t_r"]
+__all__ = ["NiftiFile", "header_description", "header_t_r", "plausible_t_r"]
 
 # a slab fits the last-level cache of nothing, but is large against the cost of a read and small
 # against memory: 16 MiB is 4 volumes of 2 mm float32
 SLAB_BYTES = 16 << 20
-UNITS_IN_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+# divided by, not multiplied with: 2530 * 1e-3 is 2.5300000000000002
+UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
 
 
 def plausible_t_r(t_r: float) -> bool:
@@ -82,19 +83,16 @@ class NiftiFile:
         header = _read_header(source)
         shape, dtype = _checked_shape(source.url, header), _checked_dtype(source.url, header)
         slope, inter = _checked_scaling(source.url, header)
-        t_r, t_r_source = header_t_r(source.url, header)
         return cls(
             source,
-            Grid.make(shape[2::-1], header.get_best_affine(), source.url),
+            Grid.make(shape[2::-1], _checked_affine(source.url, header), source.url),
             shape[3] if len(shape) == 4 else None,
             dtype.str,
-            # single files must not start before the header ends; zero means "right after it"
-            int(header["vox_offset"]) or {348: 352, 540: 544}[int(header["sizeof_hdr"])],
+            _checked_offset(source.url, header),
             slope,
             inter,
-            t_r if len(shape) == 4 else None,
-            t_r_source,
-            _description(header),
+            *(header_t_r(source.url, header) if len(shape) == 4 else (None, "")),
+            header_description(header),
         ).checked()
 
     @property
@@ -115,8 +113,8 @@ class NiftiFile:
     @property
     def value_dtype(self) -> np.dtype[Any]:
         """Dtype of physical values: as stored, float64 when scaled (nibabel's rule)."""
-        stored = np.dtype(self.dtype)
-        return np.dtype("f8") if self.scaled else stored.newbyteorder("=")
+        stored = np.dtype(self.dtype).newbyteorder("=")
+        return np.result_type(stored, np.float64) if self.scaled else stored
 
     @property
     def frame_bytes(self) -> int:
@@ -135,14 +133,17 @@ class NiftiFile:
         """Read volumes ``start:stop`` as stored: (time, z, y, x), no scaling, no copy."""
         shape = (stop - start, *self.grid.shape)
         slab = np.empty(math.prod(shape) * np.dtype(self.dtype).itemsize, np.uint8)
-        self.source.read_at(self.offset + start * self.frame_bytes, slab.data)
+        self.source.read_at(
+            self.offset + start * self.frame_bytes, slab.data, last=stop == self.frames
+        )
         return slab.view(self.dtype).reshape(shape)
 
-    def slabs(self, slab_frames: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def slabs(self, slab_frames: int | None = None) -> Generator[tuple[int, np.ndarray]]:
         """Stream the run front to back as (first frame, slab as stored).
 
-        The next slab is read in a thread while the caller works on this one; three buffers in all,
+        The next slab is read in a thread while the caller works on this one: two buffers in all,
         whatever the length of the run. A slab is only valid until the next one is asked for.
+        Thread and file are closed with the generator.
 
         Raises
         ------
@@ -155,10 +156,12 @@ class NiftiFile:
         buffers = [np.empty(step * self.frame_bytes, np.uint8) for _ in range(2)]
         starts = range(0, self.frames, step)
         with (
-            ThreadPoolExecutor(1, thread_name_prefix="daskroi-read") as pool,
             self.source.open() as file,
+            # ^ left last: a file must not be closed under the thread that reads it
+            ThreadPoolExecutor(1, thread_name_prefix="daskroi-read") as pool,
         ):
-            self._skip_to_voxels(file)
+            if not self.source.skip(file, self.offset):
+                raise self.source.truncated(self._end, 0)
 
             def read(i: int) -> np.ndarray:
                 n = min(step, self.frames - starts[i])
@@ -182,10 +185,6 @@ class NiftiFile:
     def _end(self) -> int:
         return self.offset + self.frames * self.frame_bytes
 
-    def _skip_to_voxels(self, file: Any) -> None:
-        if self.source.fill(file, memoryview(bytearray(self.offset))) < self.offset:
-            raise self.source.truncated(self._end, 0)
-
     def checked(self) -> NiftiFile:
         """Return itself, or refuse, from the file's size alone, what it cannot hold."""
         if not self.source.gzipped and self.source.size < self._end:
@@ -205,22 +204,25 @@ def _read_header(source: ByteSource) -> nib.Nifti1Header:
     from nibabel.nifti2 import Nifti2Header
     from nibabel.spatialimages import HeaderDataError
 
-    head = bytearray(540)
-    with source.open() as file:
-        got = source.fill(file, memoryview(head))
+    head = source.head(540)
     for cls, size in ((Nifti1Header, 348), (Nifti2Header, 540)):
-        for endian, order in (("<", np.dtype("<i4")), (">", np.dtype(">i4"))):
-            if got >= size and np.frombuffer(head[:4], order)[0] == size:
+        for endian, order in (("<", "little"), (">", "big")):
+            if int.from_bytes(head[:4], order) == size:  # type: ignore[arg-type]
+                if len(head) < size:
+                    raise source.truncated(size, len(head))
                 try:
-                    header = cls(bytes(head[:size]), endianness=endian, check=False)
+                    header = cls(head[:size], endianness=endian, check=False)
                     magic = header["magic"].item()
                 except (HeaderDataError, ValueError) as error:
-                    raise DaskroiError(f"{source.url}: damaged NIfTI header ({error}).") from error
-                if not magic.startswith((b"n+1", b"n+2")):
-                    kind = "is the header of a .hdr/.img pair" if magic[:2] == b"ni" else "has no "
                     raise DaskroiError(
-                        f"{source.url}: {kind}{'' if magic[:2] == b'ni' else 'NIfTI magic'}. "
-                        "Convert it to a single .nii file (for example nibabel.save)."
+                        f"{source.url}: damaged NIfTI header ({error}). Copy or download it again."
+                    ) from error
+                if not magic.startswith((b"n+1", b"n+2")):
+                    pair = magic.startswith((b"ni1", b"ni2"))
+                    kind = "is the header of a .hdr/.img pair" if pair else "has no NIfTI magic"
+                    raise DaskroiError(
+                        f"{source.url}: {kind}. "
+                        "Convert it to a single .nii file (for example with nibabel.save)."
                     )
                 return header
     raise DaskroiError(
@@ -248,22 +250,52 @@ def _checked_shape(url: str, header: nib.Nifti1Header) -> tuple[int, ...]:
 
 
 def _checked_dtype(url: str, header: nib.Nifti1Header) -> np.dtype[Any]:
+    from nibabel.nifti1 import data_type_codes
     from nibabel.spatialimages import HeaderDataError
 
     code = int(header["datatype"])
     try:
-        dtype = header.get_data_dtype()
+        dtype, name = header.get_data_dtype(), data_type_codes.label[code]
     except (HeaderDataError, KeyError) as error:
         raise DaskroiError(
-            f"{url}: unknown NIfTI data type {code}. The file is damaged."
+            f"{url}: unknown NIfTI data type {code}, the file is damaged. "
+            "Copy or download it again."
         ) from error
-    if dtype.kind not in "iuf":
-        kind = {"c": "complex", "V": "RGB"}.get(dtype.kind, str(dtype))
+    if dtype.kind in "iuf":
+        return dtype
+    if name == "float128":
         raise DaskroiError(
-            f"{url}: holds {kind} voxels (NIfTI data type {code}); region series are of real "
-            "numbers. Save the magnitude, or one channel, as its own image."
+            f"{url}: holds 128-bit floats, which this machine cannot represent. "
+            "Save the image as float64."
         )
-    return dtype
+    raise DaskroiError(
+        f"{url}: holds {name} voxels (NIfTI data type {code}); region series are of real "
+        "numbers. Save the magnitude, or one channel, as its own image."
+    )
+
+
+def _checked_affine(url: str, header: nib.Nifti1Header) -> np.ndarray:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return header.get_best_affine()
+    except (HeaderDataError, ValueError) as error:
+        raise DaskroiError(
+            f"{url}: no affine can be made from the header ({error}). "
+            "Repair qform or sform (for example with nibabel's set_sform)."
+        ) from error
+
+
+def _checked_offset(url: str, header: nib.Nifti1Header) -> int:
+    first = int(header["sizeof_hdr"]) + 4
+    offset = float(header["vox_offset"])
+    # single files must not start before the header ends; zero means "right after it"
+    if offset != 0 and not first <= offset < math.inf:
+        raise DaskroiError(
+            f"{url}: the header says that voxels start at byte {offset:g}, before it ends at "
+            f"{first}. The file is damaged; copy or download it again."
+        )
+    return int(header["vox_offset"]) or first
 
 
 def _checked_scaling(url: str, header: nib.Nifti1Header) -> tuple[float, float]:
@@ -290,18 +322,18 @@ def header_t_r(url: str, header: nib.Nifti1Header) -> tuple[float | None, str]:
                 found.append((float(json.load(file)["RepetitionTime"]), sidecar))
         except (KeyError, TypeError):
             pass  # a sidecar need not say
-        except ValueError as error:
-            raise DaskroiError(f"{sidecar}: not valid JSON ({error}). Repair or remove it.") from (
-                error
-            )
+        except (ValueError, OSError) as error:
+            raise DaskroiError(
+                f"{sidecar}: no repetition time can be read from it ({error}). Repair or remove it."
+            ) from error
     unit, raw = "unknown", 0.0
     # other formats have neither field; KeyError also for unit codes that NIfTI does not define
     with suppress(KeyError, AttributeError, TypeError, ValueError, IndexError):
         raw = float(header["pixdim"][4])
         unit = header.get_xyzt_units()[1]
-    if raw > 0 and unit in UNITS_IN_SECONDS:  # zero is "not said"; Hz and ppm are not times
+    if raw > 0 and unit in UNITS_PER_SECOND:  # zero is "not said"; Hz and ppm are not times
         # pixdim is float32: 0.72 would come out as 0.7200000286
-        found.append((float(f"{raw:.7g}") * UNITS_IN_SECONDS[unit], "header"))
+        found.append((float(f"{raw:.7g}") / UNITS_PER_SECOND[unit], "header"))
     plausible = [f for f in found if plausible_t_r(f[0])]
     if len(plausible) == 2 and not math.isclose(plausible[0][0], plausible[1][0], rel_tol=1e-3):
         warn(
@@ -315,10 +347,12 @@ def header_t_r(url: str, header: nib.Nifti1Header) -> tuple[float | None, str]:
         hint = (
             f" It looks like milliseconds: t_r={t_r / 1e3:g}." if plausible_t_r(t_r / 1e3) else ""
         )
-        return None, f"the {where} says {t_r:g} s, which is not a plausible TR.{hint}"
+        where = "the header" if where == "header" else where
+        return None, f"{where} says {t_r:g} s, which is not a plausible TR.{hint}"
     return None, "neither header nor JSON sidecar gives one"
 
 
-def _description(header: nib.Nifti1Header) -> str:
-    fields = (header[k].item() for k in ("descrip", "aux_file", "intent_name"))
+def header_description(header: Any) -> str:
+    """Free text of a header, which may name a template; empty in formats that have none."""
+    fields = (header[k].item() for k in ("descrip", "aux_file", "intent_name") if k in header)
     return " ".join(f.decode("latin-1").strip("\0 ") for f in fields).strip()

@@ -12,7 +12,7 @@ from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
 from daskroi.image import DIMS, as_dims, grid_of, make_image
-from daskroi.nifti import NiftiFile, header_t_r
+from daskroi.nifti import NiftiFile, header_description, header_t_r
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,10 +32,11 @@ def open_image(image: Any, chunks: Any = "auto", *, name: str | None = None) -> 
         ``.nii`` or ``.nii.gz`` (NIfTI-1 or -2), any other format nibabel reads as an array
         on disk, a nibabel image (on disk or in memory), or a DataArray with dims
         (time, z, y, x) or (z, y, x), in any order, that has geometry (see `make_image`).
-    chunks : "auto", int, tuple or dict
-        Frames per chunk, or as `dask.array.Array.rechunk` takes it over (time, z, y, x). "auto" is
-        whole volumes, about 32 MiB a chunk: disk order, so that a chunk is one contiguous read.
-        Chunks that cut space make every chunk read more than it keeps. A DataArray keeps its own.
+    chunks : "auto", int, str, tuple or dict
+        Frames per chunk or bytes of whole volumes (``"64 MiB"``); as tuple or dict, what
+        `dask.array.Array.rechunk` takes over (time, z, y, x). "auto" is whole volumes, about
+        32 MiB a chunk: disk order, so that a chunk is one contiguous read. Chunks that cut space
+        make every chunk read more than it keeps. A DataArray keeps its own.
     name : str, optional
         Name of the DataArray; the file name without ending if not given.
 
@@ -109,14 +110,23 @@ def _open_other(path: str) -> NiftiFile:
 
     source = ByteSource.of(path)  # says what is missing or empty
     try:
-        file = _of_proxy(nib.load(path))
+        image = nib.load(path)
     except nib.filebasedimages.ImageFileError:
         return NiftiFile.open(path)  # perhaps NIfTI by another name; says so if not
+    except Exception as error:  # each of a dozen formats fails in its own ways
+        raise DaskroiError(
+            f"{source.url}: nibabel cannot read it ({_one_line(error)}). Copy or download it again."
+        ) from error
+    file = _of_proxy(image)
     if file is None:
         raise DaskroiError(
             f"{source.url}: this format cannot be read lazily. Convert it to .nii with nibabel."
         )
     return file
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _of_proxy(image: Any) -> NiftiFile | None:
@@ -126,13 +136,15 @@ def _of_proxy(image: Any) -> NiftiFile | None:
     """
     from nibabel.arrayproxy import ArrayProxy
 
-    proxy = image.dataobj
+    proxy = getattr(image, "dataobj", None)
+    # subclasses read in ways of their own; an open file object is somebody else's
     if type(proxy) is not ArrayProxy or not isinstance(proxy.file_like, str | os.PathLike):
+        return None
+    if proxy.order != "F":
         return None
     source = ByteSource.of(proxy.file_like)
     dtype = np.dtype(proxy.dtype)
     shape, grid = _nibabel_grid(image, source.url, dtype)
-    t_r, t_r_source = header_t_r(source.url, image.header)
     return NiftiFile(
         source,
         grid,
@@ -141,8 +153,8 @@ def _of_proxy(image: Any) -> NiftiFile | None:
         int(proxy.offset),
         float(proxy.slope),
         float(proxy.inter),
-        t_r if len(shape) == 4 else None,
-        t_r_source,
+        *(header_t_r(source.url, image.header) if len(shape) == 4 else (None, "")),
+        header_description(image.header),
     ).checked()
 
 
@@ -152,7 +164,8 @@ def _nibabel_grid(image: Any, culprit: str, dtype: np.dtype[Any]) -> tuple[tuple
         shape = shape[:-1]
     if len(shape) not in (3, 4) or 0 in shape:
         raise DaskroiError(
-            f"{culprit}: has shape {shape}; an image has 3 or 4 dimensions, none of them empty."
+            f"{culprit}: has shape {shape}; an image has 3 or 4 dimensions, none of them empty. "
+            "Reshape it, or split it along the last one."
         )
     if dtype.kind not in "biuf":
         raise DaskroiError(
@@ -160,7 +173,10 @@ def _nibabel_grid(image: Any, culprit: str, dtype: np.dtype[Any]) -> tuple[tuple
             "Save the magnitude, or one channel, as its own image."
         )
     if image.affine is None:
-        raise DaskroiError(f"{culprit}: has no affine, so its voxels have no place in space.")
+        raise DaskroiError(
+            f"{culprit}: has no affine, so its voxels have no place in space. "
+            "Make the image with the affine of the run it belongs to."
+        )
     return shape, Grid.make(shape[2::-1], image.affine, culprit)
 
 
@@ -188,9 +204,8 @@ def lazy_image(
     Parameters
     ----------
     file : NiftiFile
-    chunks : "auto", int, tuple or dict
-        Frames per chunk (int), or as in `dask.array.Array.rechunk` over (time, z, y, x). "auto" is
-        whole volumes, about 32 MiB of stored bytes a chunk.
+    chunks : "auto", int, str, tuple or dict
+        As in `open_image`.
     stored : bool
         Values as stored instead of physical ones.
 
@@ -229,17 +244,11 @@ def _chunks(
     import dask.array as da
 
     dims = DIMS[-len(shape) :]
-    whole = dict.fromkeys(dims, -1)
-    wanted: Any
-    if len(shape) == 3 and not isinstance(chunks, dict | tuple | list):
-        wanted = whole
-    elif isinstance(chunks, str) and chunks == "auto":
-        frame_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        wanted = whole | {"time": max(1, CHUNK_BYTES // frame_bytes)}
-    elif isinstance(chunks, int) and not isinstance(chunks, bool):
-        wanted = whole | {"time": chunks}
-    else:
-        wanted = chunks
+    wanted: Any = chunks
+    if not isinstance(chunks, dict | tuple | list):
+        if isinstance(chunks, str) and chunks == "auto":
+            chunks = max(1, CHUNK_BYTES // (int(np.prod(shape[-3:])) * dtype.itemsize))
+        wanted = {"time": chunks} if len(shape) == 4 else {}
     if isinstance(wanted, dict):
         unknown = set(wanted) - set(dims)
         if unknown:
@@ -247,14 +256,18 @@ def _chunks(
                 f"chunks names {sorted(map(str, unknown))}, which are not dims of the image. "
                 f"Use {', '.join(dims)}."
             )
-        wanted = tuple((whole | wanted)[d] for d in dims)
+        wanted = [wanted.get(d, -1) for d in dims]
     try:
-        return da.core.normalize_chunks(wanted, shape, dtype=dtype)
-    except (ValueError, TypeError) as error:
+        sizes = da.core.normalize_chunks(tuple(wanted), shape, dtype=dtype)
+        # Dask takes True for 1 and -7 for something
+        if any(isinstance(c, bool) for c in wanted) or min(map(min, sizes)) < 1:
+            raise ValueError("a chunk is a positive number of voxels, or -1 for all")
+    except (ValueError, TypeError, ZeroDivisionError) as error:
         raise DaskroiError(
-            f"chunks={chunks!r} does not fit an image of shape {shape}: {error}. "
+            f"chunks={chunks!r} does not fit an image of shape {shape} ({_one_line(error)}). "
             "Use 'auto', a number of frames, or a dict such as {'time': 50}."
         ) from error
+    return sizes
 
 
 def _read_block(file: NiftiFile, stored: bool, block_info: Any = None) -> np.ndarray:

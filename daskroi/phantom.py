@@ -42,7 +42,7 @@ class Phantom:
         Parcels of the grey matter in both hemispheres, gaps in the ids, and a last region of one
         voxel. The same for all phantoms of one grid and number of regions, whatever the seed.
     mask : DataArray, dims (z, y, x), uint8
-        The brain. Outside, voxels are 0.
+        The brain. Outside, voxels are 0 (within half a step where integers cannot say 0).
     signals : DataFrame, index time [s], columns region id
         What the regions do, in image units around 0. Uncorrelated with the nuisances in runs that
         are long enough for it (24 frames of 2 s are), so cleaning can bring them back exactly.

@@ -173,7 +173,7 @@ def _in_view(atlas: Atlas, grid: Grid) -> NDArray[np.float64]:
     """Fraction of each region's atlas voxels whose centre lies in a voxel of ``grid``."""
     own = RegionIndex.of_labels(atlas.labels, atlas.ids)
     if atlas.grid.same_as(grid):
-        return np.ones(own.n_regions)
+        return (own.counts > 0).astype(np.float64)
     zyx = np.array(np.unravel_index(own.voxels, own.shape))
     affine = np.linalg.inv(grid.matrix) @ atlas.grid.matrix
     there = affine[:3, :3] @ zyx[::-1] + affine[:3, 3:]

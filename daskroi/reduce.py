@@ -11,6 +11,7 @@ atlases are one index with more regions, so they cost one read.
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -174,10 +175,12 @@ def _stream(
 ) -> np.ndarray:
     reducer = REDUCERS[strategy]
     out = np.empty((file.frames, reducer.fields + 2, index.n_regions))
-    for start, slab in file.slabs(slab_frames):
-        out[start : start + len(slab)] = kernels.partial(
-            slab, index, reducer, nan_policy, file.slope, file.inter
-        )
+    # closing: a traceback that someone keeps must not keep file and thread
+    with closing(file.slabs(slab_frames)) as slabs:
+        for start, slab in slabs:
+            out[start : start + len(slab)] = kernels.partial(
+                slab, index, reducer, nan_policy, file.slope, file.inter
+            )
     return out
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import warnings
 from typing import Any
 
-from daskroi.errors import DaskroiWarning
+from daskroi.errors import warn
 
-__all__ = ["template_of", "warn_if_templates_differ", "warn_user"]
+__all__ = ["template_of", "warn_if_templates_differ"]
 
 # TemplateFlow's and BIDS's spelling; looked up without case, so that MNI152NLin6ASym is no stranger
 _KNOWN = (
@@ -171,25 +169,7 @@ def warn_if_templates_differ(
             f"Use the atlas in {image_template} (TemplateFlow has many), or the run in "
             f"{atlas_template} (fMRIPrep: --output-spaces {atlas_template})."
         )
-    warn_user(f"{said}: {meaning}. {remedy}")
-
-
-def warn_user(message: str) -> None:
-    """Give a `DaskroiWarning` that points at the first line outside daskroi: the user's.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> with warnings.catch_warnings(record=True) as seen:
-    ...     warnings.simplefilter("always")
-    ...     warn_user("look at this")
-    >>> str(seen[0].message)
-    'look at this'
-    """
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "daskroi":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, DaskroiWarning, stacklevel=level)
+    warn(f"{said}: {meaning}. {remedy}")
 
 
 def _canonical(label: str, cohort: str | None = None) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from daskroi.errors import DaskroiWarning
-from daskroi.templates import template_of, warn_if_templates_differ, warn_user
+from daskroi.templates import template_of, warn_if_templates_differ
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,3 @@ def test_same_or_unknown_templates_are_silent(atlas: str | None, image: str | No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_if_templates_differ(atlas, image)
-
-
-def test_warnings_come_every_time() -> None:
-    for _ in range(2):
-        with pytest.warns(DaskroiWarning, match="look"):
-            warn_user("look")

@@ -1,0 +1,248 @@
+"""The command ``daskroi``: ``extract`` for one run, ``demo`` to see it work.
+
+Only click is imported here; NumPy, Dask and the rest are when a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskroi import __version__
+from daskroi.clidemo import demo
+from daskroi.clioptions import EPILOG, extract_options
+from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.terminal import Command, Group, say, shown_compute
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+    from daskroi.atlas import Atlas
+
+__all__ = ["main"]
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="daskroi", message="%(prog)s %(version)s")
+def main() -> None:
+    """Region time series from fMRI images, out of core, on Dask."""
+
+
+main.add_command(demo)
+
+
+@main.command(
+    cls=Command,
+    lists=("--columns",),
+    epilog=EPILOG,
+    short_help="Extract region time series from a run.",
+)
+@extract_options
+def extract(
+    image: str,
+    atlases: tuple[str, ...],
+    tables: tuple[str, ...],
+    background_label: int,
+    mask: str | None,
+    out: str,
+    overwrite: bool,
+    confounds: tuple[str, ...],
+    columns: tuple[str, ...],
+    sample_mask: str | None,
+    dummy_scans: int,
+    standardize: str,
+    filter_: str,
+    resampling_target: str,
+    no_standardize_confounds: bool,
+    **options: Any,
+) -> None:
+    """Extract region time series from the run IMAGE (.nii or .nii.gz) into the folder OUT."""
+    import daskroi as dr
+    from daskroi import store
+
+    started = time.perf_counter()
+    store.check_folder(out)
+    loaded, files = _load_atlases(atlases, tables, background_label)
+    run = dr.open_image(image)
+    n_frames = run.sizes.get("time")
+    lazy: Any = dr.extract(  # one result per name, because several atlases are a dict
+        run,
+        loaded,
+        mask_img=mask,
+        confounds=list(confounds) or None,
+        columns=[name for text in columns for name in text.split(",") if name] or None,
+        sample_mask=_kept(sample_mask, dummy_scans, n_frames),
+        standardize=None if standardize == "none" else standardize,
+        standardize_confounds=not no_standardize_confounds,
+        filter=False if filter_ == "none" else filter_,
+        resampling_target=None if resampling_target == "none" else resampling_target,
+        **options,
+    )
+    prefix = store.run_prefix(image)
+    common = {"image": image, "mask": mask, "confounds": list(confounds) or None}
+    told: dict[str, dict[str, Any]] = {
+        name: {"inputs": common | files[name], "n_frames": n_frames} for name in lazy
+    }
+    stale = _stale(lazy, out, prefix, told, overwrite)
+    title = f"Reading {os.path.basename(image)}"
+    streamed = _streamed_frames(run, options["plan"], options["high_variance_confounds"])
+    computed = shown_compute([lazy[name] for name in stale], title, streamed) if stale else []
+    for name, result in zip(stale, computed, strict=True):
+        store.write_run(result, out, prefix, **told[name])
+    _report({name: store.output_paths(lazy[name], out, prefix) for name in lazy}, stale, started)
+
+
+def _load_atlases(
+    specs: tuple[str, ...], tables: tuple[str, ...], background: int
+) -> tuple[dict[str, Atlas], dict[str, dict[str, str]]]:
+    """Atlases by the name their results get, and the files they are from."""
+    from daskroi.atlas import load_atlas
+
+    if tables and len(tables) != len(specs):
+        raise click.BadOptionUsage(
+            "--labels-table",
+            f"--labels-table was given {len(tables)} times and --atlas {len(specs)} times. "
+            "Give one table per atlas, in the same order.",
+        )
+    loaded: dict[str, Atlas] = {}
+    files: dict[str, dict[str, str]] = {}
+    for i, spec in enumerate(specs):
+        name, equals, path = spec.partition("=")
+        if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
+            name, path = "", spec
+        table = tables[i] if tables else None
+        atlas = load_atlas(path, table, background_label=background, name=name or None)
+        key = re.sub(r"[^A-Za-z0-9]", "", atlas.name)
+        if key in loaded:
+            raise DaskroiError(
+                f"{path}: its results would have the same names (atlas-{key}) as those of "
+                f"{files[key]['atlas']}. Give names: --atlas NAME=PATH."
+            )
+        loaded[key] = atlas
+        files[key] = {"atlas": path} | ({"labels_table": table} if table else {})
+    return loaded, files
+
+
+def _kept(path: str | None, dummy_scans: int, n_frames: int | None) -> np.ndarray | None:
+    """Frames to keep, as booleans; None for all."""
+    if path is None and not dummy_scans:
+        return None
+    import numpy as np
+
+    from daskroi.censor import sample_mask_to_bool
+
+    if n_frames is None:
+        raise DaskroiError(
+            "--sample-mask and --dummy-scans are for runs; the image is a single volume. "
+            "Leave them out."
+        )
+    if dummy_scans >= n_frames:
+        raise DaskroiError(
+            f"--dummy-scans {dummy_scans} leaves none of the {n_frames} frames. Give fewer."
+        )
+    keep = np.arange(n_frames) >= dummy_scans
+    if path is not None:
+        mask = sample_mask_to_bool(_read_sample_mask(path), n_frames)
+        keep &= True if mask is None else mask
+        if not keep.any():
+            raise DaskroiError(f"{path}: together with --dummy-scans, no frame is left.")
+    return keep
+
+
+def _read_sample_mask(path: str) -> np.ndarray:
+    import numpy as np
+
+    try:
+        if path.endswith(".npy"):
+            values = np.load(path, allow_pickle=False).ravel()
+        else:
+            with open(path, encoding="utf-8-sig") as file:
+                words = file.read().replace(",", " ").split()
+            words = [{"true": "1", "false": "0"}.get(w.lower(), w) for w in words]
+            values = np.array([float(w) for w in words])
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(f"{path}: no such sample mask. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise DaskroiError(
+            f"{path}: not a sample mask ({error}). Give numbers of the frames to keep, or a 0 or "
+            "1 per frame."
+        ) from error
+    if values.dtype != bool and not (np.isfinite(values) & (values == np.rint(values))).all():
+        raise DaskroiError(
+            f"{path}: not a sample mask, it holds fractions. Give numbers of the frames to keep, "
+            "or a 0 or 1 per frame."
+        )
+    # no frame is kept twice, so three zeros and ones are not frame numbers
+    flags = values.size > 2 and np.isin(values, (0, 1)).all()
+    return values.astype(bool if flags or values.dtype == bool else np.int64)
+
+
+def _stale(
+    lazy: dict[str, xr.DataArray],
+    out: str,
+    prefix: str,
+    told: dict[str, dict[str, Any]],
+    overwrite: bool,
+) -> list[str]:
+    """Atlases whose results have to be made, and a word about those that were there."""
+    from daskroi import store
+
+    stale = []
+    for name, result in lazy.items():
+        changed = store.differences(result, out, prefix, **told[name])
+        path = store.output_paths(result, out, prefix).timeseries
+        if changed == [] and not overwrite:
+            say("Note", f"{path}: up to date, skipped.")
+            continue
+        stale.append(name)
+        if changed:
+            say("Note", f"{path}: made with other {', '.join(changed)}, is made again.")
+    return stale
+
+
+def _streamed_frames(run: xr.DataArray, plan: str, high_variance: bool) -> int:
+    """How many frames will be streamed off the file, over all passes."""
+    from daskroi.openimage import as_file
+
+    file = as_file(run)
+    if file is None:
+        return 0
+    stream = plan == "stream" or (plan == "auto" and not file.source.seekable)
+    return file.frames * (stream + 2 * high_variance)
+
+
+def _report(written: dict[str, Any], made: list[str], started: float) -> None:
+    """A short table, and the paths, on stdout."""
+    from daskroi.sidecar import read_sidecar
+
+    seconds = f"{time.perf_counter() - started:.1f}"
+    rows = [("atlas", "regions", "frames", "lowest coverage", "seconds")]
+    for name, paths in written.items():
+        sidecar = read_sidecar(paths.sidecar)
+        regions = sidecar["Regions"]
+        lowest, where = min(
+            (0.0 if c is None else c, n)
+            for c, n in zip(regions["coverage"], regions["name"], strict=True)
+        )
+        frames = sidecar.get("NumberOfFrames", 1)
+        kept = len(sidecar.get("KeptFrames", range(frames)))
+        rows.append(
+            (
+                name,
+                str(len(regions["index"])),
+                str(kept) if kept == frames else f"{kept} of {frames}",
+                f"{lowest:.2f}" + (f" ({where})" if lowest < 0.995 else ""),
+                seconds if name in made else "skipped",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+    for paths in written.values():
+        for path in paths.all:
+            click.echo(os.fspath(path))

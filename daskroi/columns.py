@@ -1,0 +1,157 @@
+"""Columns of region series as nilearn's masker counts them: by position, without lost regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskroi.errors import DaskroiError, warn
+from daskroi.fitted import FittedAtlas, list_regions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["RegionColumns", "as_frame", "split_signals", "treat_lost"]
+
+
+class RegionColumns:
+    """Attributes of a fitted masker that say which column is which region.
+
+    A subclass has ``keep_masked_labels``, ``lut_`` and ``_get_fitted``.
+    """
+
+    keep_masked_labels: bool
+    lut_: pd.DataFrame
+
+    def _get_fitted(self) -> FittedAtlas:
+        raise NotImplementedError
+
+    def _column_ids(self) -> NDArray[np.int64]:
+        fitted = self._get_fitted()
+        ids = fitted.atlas.ids
+        return ids if self.keep_masked_labels else ids[~fitted.placement.lost]
+
+    def _background(self) -> list[int]:
+        background = self._get_fitted().atlas.background_label
+        return [background] if (self.lut_["index"] == background).any() else []
+
+    @property
+    def labels_(self) -> list[int]:
+        """Label ids of the columns, after the background if the atlas's image has it."""
+        return self._background() + self._column_ids().tolist()
+
+    @property
+    def n_elements_(self) -> int:
+        """Number of columns."""
+        return len(self._column_ids())
+
+    @property
+    def region_names_(self) -> dict[int, str]:
+        """Name of each column."""
+        ids = self._column_ids()
+        names = self.lut_.set_index("index")["name"]
+        return {column: str(name) for column, name in enumerate(names.loc[ids.tolist()])}
+
+    @property
+    def region_ids_(self) -> dict[str | int, int]:
+        """Label id of each column, and of "background" if the atlas's image has it."""
+        ids: dict[str | int, int] = dict(enumerate(self._column_ids().tolist()))
+        background = self._background()
+        return {"background": background[0], **ids} if background else ids
+
+    def get_feature_names_out(self, input_features: Any = None) -> list[str]:
+        """Region names of the columns; ``input_features`` is for scikit-learn."""
+        return list(self.region_names_.values())
+
+
+def treat_lost(series: xr.DataArray, keep: bool) -> xr.DataArray:
+    """Make columns of 0 of regions without a voxel, or drop them; either way name them.
+
+    Parameters
+    ----------
+    series : DataArray, dims (time, region) or (region,)
+        With the coordinates ``n_voxels`` and ``region_name``.
+    keep : bool
+
+    Warns
+    -----
+    DaskroiWarning
+        If there are such regions.
+    """
+    import xarray as xr
+
+    lost = series.coords["n_voxels"].values == 0
+    if not lost.any():
+        return series
+    gone = series.coords["region"].values[lost], series.coords["region_name"].values[lost]
+    done = "are columns of 0" if keep else "have no column; keep_masked_labels=True keeps them as 0"
+    warn(
+        f"{series.attrs.get('atlas', 'atlas')}: {lost.sum()} of {len(lost)} regions have no voxel "
+        f"in the image and mask and {done}: {list_regions(*gone)}."
+    )
+    if not keep:
+        return series.isel(region=~lost)
+    return series.where(xr.DataArray(~lost, dims="region"), 0)
+
+
+def as_frame(series: xr.DataArray, frames: NDArray[np.intp]) -> pd.DataFrame:
+    """Compute into a DataFrame: index ``frame`` × region names; one row for one volume.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=3, n_regions=4)
+    >>> as_frame(dr.extract(run.image, run.atlas), np.arange(3)).shape
+    (3, 4)
+    """
+    import pandas as pd
+
+    values = np.atleast_2d(series.to_numpy())
+    names = [str(n) for n in series.coords["region_name"].values]
+    return pd.DataFrame(values, index=pd.Index(frames, name="frame"), columns=names)
+
+
+def split_signals(signals: Any, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Label ids of the columns of anything array-like, and its values.
+
+    Parameters
+    ----------
+    signals : DataArray, DataFrame or array, dims (time, region) or (region,)
+    ids : int array, (region,)
+        Ids of the columns of what does not say its own.
+
+    Returns
+    -------
+    ids : int array, (region,)
+    values : array, dims (time, region) or (region,)
+
+    Raises
+    ------
+    DaskroiError
+        Neither 1D nor 2D, not numbers, or another number of columns than ``ids``.
+
+    Examples
+    --------
+    >>> split_signals([[1.0, 2.0]], np.array([3, 7]))
+    (array([3, 7]), array([[1., 2.]]))
+    """
+    import pandas as pd
+    import xarray as xr
+
+    if isinstance(signals, xr.DataArray) and "region" in signals.coords:
+        signals = signals.transpose(..., "region") if "region" in signals.dims else signals
+        ids = np.atleast_1d(signals.coords["region"].values)
+    one_row = isinstance(signals, pd.DataFrame) and len(signals) == 1
+    values = np.asarray(signals)
+    values = np.atleast_1d(values[0] if one_row else values)
+    if values.dtype.kind not in "biuf":
+        raise DaskroiError(f"signals has dtype {values.dtype}; give numbers, (time, region).")
+    if values.ndim > 2 or values.shape[-1] != len(ids):
+        raise DaskroiError(
+            f"signals has shape {values.shape}, but the masker has {len(ids)} regions. Give "
+            f"(time, {len(ids)}) or ({len(ids)},), or the DataArray that transform returned."
+        )
+    return ids, values

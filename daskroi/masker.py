@@ -1,0 +1,400 @@
+"""`NiftiLabelsMasker`: nilearn's constructor and methods over `daskroi.extract`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from daskroi.columns import RegionColumns, as_frame, split_signals, treat_lost
+from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
+from daskroi.estimator import Estimator, describe
+from daskroi.fitted import FittedAtlas, lost_regions_unsaid, without_absent
+from daskroi.recipe import Recipe
+
+if TYPE_CHECKING:
+    import nibabel as nib
+    import pandas as pd
+    import xarray as xr
+
+    from daskroi.report import Report
+
+__all__ = ["DaskroiNotFittedError", "NiftiLabelsMasker"]
+
+# what `extract` takes for cleaning and the constructor does not have
+CLEAN_ARGS = ("filter", "extrapolate", "ensure_finite", "runs")
+
+
+class DaskroiNotFittedError(DaskroiError, AttributeError):
+    """Something was asked of a masker that only ``fit`` can tell."""
+
+
+class NiftiLabelsMasker(RegionColumns, Estimator):
+    """Region time series from images and a label atlas, with nilearn's interface.
+
+    The parameters, and with two exceptions their defaults and numbers, are those of nilearn 0.14.1.
+    The exceptions: ``transform`` returns a lazy, labelled DataArray, and ``keep_masked_labels`` is
+    True. Anything not in nilearn's interface (several atlases from one read, ``nan_policy``,
+    ``min_coverage``) is in `daskroi.extract`.
+
+    Parameters
+    ----------
+    labels_img : path, nibabel image, DataArray, Atlas or nilearn Bunch
+        The atlas: one whole number per voxel.
+    labels : list of str, optional
+        Region names, by position over the sorted ids in the image; "Background" may be among them.
+        Extra names are dropped and missing ones are "unknown", with a warning. Not with ``lut``.
+    lut : path or DataFrame, optional
+        Label table with ``index`` and ``name``, joined by id. Rows whose id the image does not have
+        are no columns; they are named in a warning. Without ``labels`` and ``lut``, a table beside
+        the image file is used (``X_dseg.tsv`` for ``X.nii.gz``), else ids are names.
+    background_label : int
+        Label of voxels in no region.
+    mask_img : path, nibabel image or DataArray, optional
+        Voxels that count.
+    smoothing_fwhm : None
+        Smoothing is not available yet; ``fit`` refuses other values.
+    standardize : {False, None, True, "zscore_sample", "psc"}
+        True is "zscore_sample".
+    standardize_confounds : bool
+        z-score confounds before regressing them out.
+    high_variance_confounds : bool
+        Regress out 5 components of the 2 % of voxels with the highest variance.
+    detrend : bool
+        Remove mean and linear trend, from confounds as well.
+    low_pass, high_pass : float, optional
+        Cutoffs in Hz.
+    t_r : float, optional
+        Seconds between volumes; from the JSON sidecar or the header if not given.
+    dtype : {None, "auto", "float32", "float64"}
+        None: float32 for a float32 image, else float64. "auto": float32.
+    resampling_target : {"data", "labels", None}
+        "data": atlas and mask are brought to the image's grid, by nearest neighbour, from their own
+        grids every time. None: grids must agree. "labels": not available yet where they differ.
+    memory, memory_level
+        Accepted, and not needed: series are lazy and small, nothing is cached. To keep a result,
+        ``compute()`` it once or write it (``to_netcdf``, ``to_zarr``).
+    verbose : int
+        Above 0, a line is printed per step.
+    strategy : {"mean", "sum", "median", "minimum", "maximum", "standard_deviation", "variance"}
+        What is made of a region's voxels.
+    keep_masked_labels : bool
+        Regions that resampling or the mask has left without a voxel: True keeps each as a column of
+        0, so that every run has the same columns; False drops their columns. Both name them in a
+        warning. nilearn's default is False, and its True keeps only what the mask has emptied.
+    reports : bool
+        Whether `generate_report` has anything to show.
+    cmap : optional
+        Kept for nilearn scripts; the report has no picture.
+    clean_args : dict, optional
+        ``filter``, ``extrapolate``, ``ensure_finite``, ``runs``, ``butterworth__order`` …, see
+        `daskroi.clean`.
+
+    Attributes
+    ----------
+    labels_img_, mask_img_ : Nifti1Image
+        Atlas (int32, or int64 if labels need it) and mask (uint8, or None) on the grid of the
+        fitted image; on the atlas's, if ``fit`` had no image.
+    lut_ : DataFrame
+        Label table of the atlas's image, the background first.
+    labels_ : list of int
+        ``lut_["index"]`` of the columns, the background included if the image has it.
+    n_elements_ : int
+        Number of columns, as fitted.
+    region_names_, region_ids_ : dict
+        Name and label id of each column; ``region_ids_["background"]`` is the background label.
+    region_atlas_ : Nifti1Image
+        Labels on the image's grid and in the mask, of the image last fitted or transformed. The
+        only attribute that ``transform`` changes: what else belongs to one image is on its result.
+    clean_args_, memory_
+        As given; an empty dict for no ``clean_args``.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> masker = dr.NiftiLabelsMasker(run.atlas, standardize="zscore_sample")
+    >>> signals = masker.fit_transform(run.image)
+    >>> signals.dims, signals.shape
+    (('time', 'region'), (20, 4))
+    >>> masker.inverse_transform(signals).shape
+    (12, 14, 12, 20)
+    """
+
+    def __init__(
+        self,
+        labels_img: Any = None,
+        labels: Any = None,
+        lut: Any = None,
+        background_label: int = 0,
+        mask_img: Any = None,
+        smoothing_fwhm: Any = None,
+        standardize: Any = False,
+        standardize_confounds: bool = True,
+        high_variance_confounds: bool = False,
+        detrend: bool = False,
+        low_pass: float | None = None,
+        high_pass: float | None = None,
+        t_r: float | None = None,
+        dtype: Any = None,
+        resampling_target: str | None = "data",
+        memory: Any = None,
+        memory_level: int = 1,
+        verbose: int = 0,
+        strategy: str = "mean",
+        keep_masked_labels: bool = True,
+        reports: bool = True,
+        cmap: Any = None,
+        clean_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.labels_img = labels_img
+        self.labels = labels
+        self.lut = lut
+        self.background_label = background_label
+        self.mask_img = mask_img
+        self.smoothing_fwhm = smoothing_fwhm
+        self.standardize = standardize
+        self.standardize_confounds = standardize_confounds
+        self.high_variance_confounds = high_variance_confounds
+        self.detrend = detrend
+        self.low_pass = low_pass
+        self.high_pass = high_pass
+        self.t_r = t_r
+        self.dtype = dtype
+        self.resampling_target = resampling_target
+        self.memory = memory
+        self.memory_level = memory_level
+        self.verbose = verbose
+        self.strategy = strategy
+        self.keep_masked_labels = keep_masked_labels
+        self.reports = reports
+        self.cmap = cmap
+        self.clean_args = clean_args
+
+    def fit(self, imgs: Any = None, y: Any = None) -> Self:
+        """Read the atlas and the mask, check all parameters, and bring both to the image's grid.
+
+        Parameters
+        ----------
+        imgs : path, nibabel image or DataArray, optional
+            Only its header is read. Without it, the atlas stays on its own grid; ``transform``
+            takes any image all the same.
+        y : None
+            For scikit-learn.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DaskroiError
+            A bad parameter, atlas or mask; atlas, mask and image do not overlap.
+
+        Warns
+        -----
+        DaskroiWarning
+            Rows of the label table that the atlas's image does not have; ``memory`` given.
+        """
+        from daskroi.atlas import load_atlas
+        from daskroi.image import grid_of
+        from daskroi.openimage import open_image
+        from daskroi.placement import load_mask
+
+        self._check_parameters()
+        # joblib's Memory(location=None) caches nothing either
+        if getattr(self.memory, "location", self.memory) is not None:
+            warn(
+                f"memory={describe(self.memory)}: nothing is cached, for results are lazy. To keep "
+                "one, compute() it once, or write it with to_netcdf or to_zarr."
+            )
+        self._say("fit", f"Loading regions from {describe(self.labels_img)}")
+        if self.labels_img is None:
+            raise DaskroiError("labels_img is None. Give a label image, its path, or an Atlas.")
+        atlas = without_absent(
+            load_atlas(self.labels_img, self.lut, self.labels, self.background_label)
+        )
+        mask = None if self.mask_img is None else load_mask(self.mask_img)
+        image = None if imgs is None else open_image(imgs)
+        grid = atlas.grid if image is None else grid_of(image)
+        self._say("fit", f"Placing regions on {grid.describe()}")
+        fitted = FittedAtlas.of(atlas, grid, mask, resampling_target=self.resampling_target)
+
+        # nothing above may leave a half-fitted masker behind
+        self._fitted, self._mask = fitted, mask
+        self._image_name = "" if image is None else str(image.attrs.get("source", "in memory"))
+        self._region_grid = None if image is None else grid
+        self.labels_img_ = fitted.labels_image()
+        self.mask_img_ = fitted.mask_image()
+        self.lut_ = fitted.look_up_table()
+        self.clean_args_ = dict(self.clean_args or {})
+        self.memory_ = self.memory
+        self._say("fit", "Finished fit")
+        return self
+
+    def transform(
+        self, imgs: Any, confounds: Any = None, sample_mask: Any = None
+    ) -> xr.DataArray | pd.DataFrame:
+        """Extract region time series from one image.
+
+        Parameters
+        ----------
+        imgs : path, nibabel image or DataArray
+            A run, or one volume. On any grid, if ``resampling_target`` is "data".
+        confounds : array (time, confound), DataFrame, CSV or TSV path, or a list of these
+            Of full length, also with ``sample_mask``.
+        sample_mask : bool array (time,) or int array, optional
+            Frames to keep.
+
+        Returns
+        -------
+        DataArray, dims (time, region), or (region,) for one volume
+            Lazy, with the coordinates and attributes of `daskroi.extract`. After
+            ``set_output(transform="pandas")`` a computed DataFrame: frame numbers × region names.
+
+        Raises
+        ------
+        DaskroiNotFittedError
+            ``fit`` was not called.
+        DaskroiError
+            As `daskroi.extract`.
+
+        Warns
+        -----
+        DaskroiWarning
+            Regions without a voxel in the image and mask: columns of 0, or dropped.
+        """
+        from daskroi.censor import kept_frames, sample_mask_to_bool
+        from daskroi.extract import extract
+        from daskroi.image import grid_of
+        from daskroi.openimage import open_image
+
+        fitted = self._get_fitted()
+        image = open_image(imgs)
+        self._say("transform", f"Extracting region signals from {describe(imgs)}")
+        with lost_regions_unsaid():
+            series: Any = extract(
+                image,
+                fitted.atlas,
+                mask_img=self._mask,
+                confounds=confounds,
+                sample_mask=sample_mask,
+                **self._options(),
+                **self.clean_args_,
+            )
+        series = treat_lost(series, self.keep_masked_labels)
+        self._region_grid = grid_of(image)
+        if self._output != "pandas":
+            return series
+        runs = self.clean_args_.get("runs")
+        n_time = image.sizes.get("time", 1)
+        keep = sample_mask_to_bool(sample_mask, n_time, runs)
+        return as_frame(series, kept_frames(n_time, keep, runs))
+
+    def fit_transform(
+        self, imgs: Any, y: Any = None, confounds: Any = None, sample_mask: Any = None
+    ) -> xr.DataArray | pd.DataFrame:
+        """Call `fit` on an image and `transform` it."""
+        return self.fit(imgs).transform(imgs, confounds=confounds, sample_mask=sample_mask)
+
+    def inverse_transform(self, signals: Any) -> nib.Nifti1Image:
+        """Paint region values into voxels: each voxel gets the value of its region.
+
+        Parameters
+        ----------
+        signals : DataArray, DataFrame or array, dims (time, region) or (region,)
+            A DataArray with a ``region`` coordinate is joined by label id, and regions it does not
+            have are 0. All else has one column for each of ``region_ids_``, in that order; a
+            DataFrame of one row counts as one volume.
+
+        Returns
+        -------
+        Nifti1Image, dims (x, y, z, time), or (x, y, z) for one volume
+            On the grid of ``labels_img_``; 0 outside regions and mask. Columns of regions without
+            a voxel there have no place to go. NaN stays NaN. dtype of ``signals``, or ``dtype`` if
+            that was set. In memory and as large as a run: select frames first if that is too much.
+
+        Raises
+        ------
+        DaskroiError
+            Wrong number of columns, or ids the atlas does not have.
+        """
+        fitted = self._get_fitted()
+        self._say("inverse_transform", "Computing image from signals")
+        ids, values = split_signals(signals, self._column_ids())
+        if self.dtype is not None:
+            values = values.astype(np.float32 if self.dtype == "auto" else self.dtype)
+        elif values.dtype == bool:
+            values = values.astype(np.int32)
+        return fitted.paint(values, ids)
+
+    def generate_report(self, title: str | None = None) -> Report:
+        """Make a report of regions and parameters: shown by Jupyter, opened or saved.
+
+        Parameters
+        ----------
+        title : str, optional
+            "NiftiLabelsMasker" if not given.
+
+        Returns
+        -------
+        Report
+            Sizes are those of ``labels_img_``. Without ``fit``, or with ``reports=False``, the
+            report has no region table, and it and a warning say so.
+        """
+        from daskroi.maskerreport import report_of
+
+        fitted, image = getattr(self, "_fitted", None), getattr(self, "_image_name", "")
+        return report_of(type(self).__name__, self.get_params(), fitted, image, title)
+
+    @property
+    def region_atlas_(self) -> nib.Nifti1Image:
+        """Labels on the grid of the image last fitted or transformed, and in the mask."""
+        fitted = self._get_fitted()
+        if self._region_grid is None:
+            raise DaskroiNotFittedError(
+                "region_atlas_ is the atlas on an image's grid, and there was no image yet. "
+                "Call fit or transform with one."
+            )
+        if self._region_grid != fitted.grid:
+            fitted = FittedAtlas.of(fitted.atlas, self._region_grid, self._mask)
+        return fitted.region_image()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    def _get_fitted(self) -> FittedAtlas:
+        if not self.__sklearn_is_fitted__():
+            raise DaskroiNotFittedError(
+                f"This {type(self).__name__} has not been fitted yet. Call fit first."
+            )
+        return self._fitted
+
+    def _say(self, method: str, message: str) -> None:
+        if self.verbose > 0:
+            print(f"[{type(self).__name__}.{method}] {message}", flush=True)
+
+    def _options(self) -> dict[str, Any]:
+        """Parameters that `daskroi.extract` has under the same name."""
+        own = (
+            "labels_img labels lut background_label mask_img memory memory_level verbose "
+            "keep_masked_labels reports cmap clean_args"
+        )
+        return {k: v for k, v in self.get_params().items() if k not in own.split()}
+
+    def _check_parameters(self) -> None:
+        for name in ("keep_masked_labels", "reports"):
+            check_choice(name, getattr(self, name), (True, False))
+        given = self.clean_args
+        if given is not None and not isinstance(given, Mapping):
+            raise DaskroiTypeError(f"clean_args is a {type(given).__name__}. Give a dict or None.")
+        given = dict(given or {})
+        for name in given:
+            if name not in CLEAN_ARGS and not str(name).startswith("butterworth__"):
+                raise DaskroiError(
+                    f"clean_args has {name!r}, which does not belong there. Use some of: "
+                    f"{', '.join(CLEAN_ARGS)}, butterworth__order …; or parameters of the masker."
+                )
+        given.pop("runs", None)
+        Recipe.make(**self._options(), **given)

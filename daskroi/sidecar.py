@@ -1,0 +1,230 @@
+"""The JSON beside region time series: what was done, to what, when the rows are, by what."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import daskroi
+from daskroi.errors import DaskroiError, DaskroiNotFoundError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["changed", "identity_of", "read_sidecar", "sidecar_of", "to_json"]
+
+# what must be the same for a result to be up to date, and what users call it
+IDENTITY = {
+    "Inputs": "input files",
+    "Atlas": "atlas",
+    "Recipe": "recipe",
+    "Confounds": "confounds",
+    "RepetitionTime": "repetition time",
+    "StartTime": "frames",
+    "VolumeTiming": "frames",
+    "KeptFrames": "frames",
+    "GeneratedBy": "version of daskroi",
+}
+
+
+def identity_of(
+    result: xr.DataArray, inputs: Mapping[str, Any] | None = None, n_frames: int | None = None
+) -> dict[str, Any]:
+    """The part of the sidecar that is known before a voxel is read, and settles all numbers.
+
+    Parameters
+    ----------
+    result : DataArray, dims (time, region) or (region,)
+        May be lazy.
+    inputs : mapping of str to path, list of paths, or None
+        Files the result depends on, by what they are.
+    n_frames : int, optional
+        Frames of the run before censoring.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        One of ``inputs`` is not there.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> identity = identity_of(dr.extract(run.image, run.atlas, sample_mask=[4, 5, 6]))
+    >>> identity["RepetitionTime"], identity["StartTime"], identity["KeptFrames"]
+    (2.0, 8.0, [4, 5, 6])
+    """
+    attrs = result.attrs
+    given = {role: _listed(paths) for role, paths in (inputs or {}).items() if paths is not None}
+    return {
+        **_timing(result, n_frames),
+        "Atlas": {"Name": attrs.get("atlas", ""), "SHA256": attrs.get("atlas_hash", "")},
+        "Recipe": json.loads(attrs.get("recipe", "{}")),
+        "Confounds": json.loads(attrs.get("confounds", "[]")),
+        "Inputs": {role: [_fingerprint(p) for p in paths] for role, paths in given.items()},
+        "GeneratedBy": [{"Name": "daskroi", "Version": daskroi.__version__}],
+    }
+
+
+def sidecar_of(
+    result: xr.DataArray,
+    inputs: Mapping[str, Any] | None = None,
+    n_frames: int | None = None,
+    sources: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The whole sidecar of a computed result; see `daskroi.store.write_run`.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> sidecar_of(dr.extract(run.image, run.atlas).compute())["Regions"]["coverage"]
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    identity = identity_of(result, inputs, n_frames)
+    coords = result.coords
+    files = [file["Path"] for files in identity["Inputs"].values() for file in files]
+    return {
+        **identity,
+        "Sources": files if sources is None else list(sources),
+        "DataType": result.dtype.name,
+        "Regions": {
+            "index": [int(i) for i in coords["region"].values],
+            "name": [str(n) for n in coords["region_name"].values],
+            "n_voxels": [int(n) for n in coords["n_voxels"].values],
+            "size_mm3": [_number(s) for s in coords["size_mm3"].values],
+            "coverage": [_number(c) for c in coords["coverage"].values],
+        },
+        "SoftwareVersions": {"daskroi": daskroi.__version__}
+        | _versions(("numpy", "scipy", "dask", "xarray", "nibabel")),
+    }
+
+
+def changed(there: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+    """In what a sidecar differs from the identity a result would have; empty if in nothing.
+
+    Examples
+    --------
+    >>> changed({"Recipe": {"strategy": "mean"}}, {"Recipe": {"strategy": "median"}})
+    ['recipe']
+    """
+    # by way of JSON: tuples become lists there
+    here = json.loads(to_json(dict(identity)))
+    return list(dict.fromkeys(w for k, w in IDENTITY.items() if there.get(k) != here.get(k)))
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON sidecar.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        No such file.
+    DaskroiError
+        Not a JSON object.
+
+    Examples
+    --------
+    >>> read_sidecar("nowhere.json")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiNotFoundError: nowhere.json: no such file. Check the path.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(f"{os.fspath(path)}: no such file. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise DaskroiError(f"{os.fspath(path)}: cannot be read as JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise DaskroiError(f"{os.fspath(path)}: is not a sidecar, which is a JSON object.")
+    return found
+
+
+def to_json(value: Any, indent: str = "\n") -> str:
+    """JSON, an entry per line, but lists of plain values on one: 400 regions stay readable.
+
+    Examples
+    --------
+    >>> print(to_json({"KeptFrames": [0, 1, 3]}))
+    {
+      "KeptFrames": [0, 1, 3]
+    }
+    """
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        entries = (f"{json.dumps(str(k))}: {to_json(v, deeper)}" for k, v in value.items())
+        return "{" + deeper + ("," + deeper).join(entries) + indent + "}"
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return "[" + deeper + ("," + deeper).join(to_json(v, deeper) for v in value) + indent + "]"
+    # NaN is no JSON, and most readers refuse it
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _timing(result: xr.DataArray, n_frames: int | None) -> dict[str, Any]:
+    """When the rows are: regular, from where, or one by one; and which frames they are."""
+    if "time" not in result.coords or "time" not in result.dims:
+        return {}
+    time = result.coords["time"]
+    values = np.asarray(time.values, dtype=np.float64)
+    t_r = time.attrs.get("t_r")
+    timing: dict[str, Any] = {} if n_frames is None else {"NumberOfFrames": n_frames}
+    if time.attrs.get("units") == "s":
+        if t_r is not None and np.allclose(np.diff(values), t_r, rtol=1e-6, atol=0):
+            timing["RepetitionTime"] = float(t_r)
+            if values.size and values[0] != 0:
+                timing["StartTime"] = float(values[0])
+        else:
+            timing["VolumeTiming"] = values.tolist()
+        if time.attrs.get("t_r_source"):
+            timing["RepetitionTimeSource"] = str(time.attrs["t_r_source"])
+        if t_r is None:
+            return timing
+        values = np.rint(values / t_r)
+    frames = values.astype(np.int64).tolist()
+    if frames != list(range(len(frames) if n_frames is None else n_frames)):
+        timing["KeptFrames"] = frames
+    return timing
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _absolute(path: Any) -> str:
+    text = os.fspath(path)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
+
+
+def _fingerprint(path: Any) -> dict[str, Any]:
+    """Which file, and which state of it."""
+    text = _absolute(path)
+    if "://" in text:
+        return {"Path": text}
+    try:
+        stat = os.stat(text)
+    except OSError as error:
+        raise DaskroiNotFoundError(f"{text}: cannot be found ({error.strerror}).") from error
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+    return {"Path": text, "Size": stat.st_size, "ModificationTime": modified}
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        # a package that was put on the path by hand has no metadata, and need not have
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

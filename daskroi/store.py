@@ -1,0 +1,380 @@
+"""One run's results on disk: the tables and the sidecar of a BIDS derivative, all or nothing.
+
+For every atlas three files, named as XCP-D names them::
+
+    <entities>_atlas-<Name>_stat-<strategy>_timeseries.tsv     a row per frame, a column per region
+    <entities>_atlas-<Name>_stat-<strategy>_timeseries.json    what was done, to what, by what
+    <entities>_atlas-<Name>_stat-coverage_bold.tsv             Node, coverage
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.sidecar import changed, identity_of, read_sidecar, sidecar_of, to_json
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = [
+    "Written",
+    "check_folder",
+    "differences",
+    "output_paths",
+    "read_timeseries",
+    "run_prefix",
+    "write_run",
+]
+
+# BIDS labels are alphanumeric; what is not here is written as it is called
+STATS = {"minimum": "min", "maximum": "max", "standard_deviation": "std", "variance": "var"}
+# a parcellated series has no resolution, no surface density, and is no longer "preproc"
+LEFT_OUT = ("res", "den", "desc")
+NAMELESS = ("", "n/a", "unknown")
+MISSING = "n/a"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Paths of one run's results for one atlas.
+
+    Parameters
+    ----------
+    timeseries, coverage, sidecar : Path
+        In the order in which they come into place.
+    """
+
+    timeseries: Path
+    coverage: Path
+    sidecar: Path
+
+    @property
+    def all(self) -> tuple[Path, Path, Path]:
+        """All three."""
+        return self.timeseries, self.coverage, self.sidecar
+
+
+def run_prefix(image: str | os.PathLike[str]) -> str:
+    """What output names begin with: the image's BIDS entities, else its name without ending.
+
+    ``res-``, ``den-`` and ``desc-`` are left out: they are of voxels.
+
+    Examples
+    --------
+    >>> run_prefix("sub-01_task-rest_space-MNI152NLin6Asym_res-2_desc-preproc_bold.nii.gz")
+    'sub-01_task-rest_space-MNI152NLin6Asym'
+    >>> run_prefix("/data/my run.nii")
+    'my-run'
+    """
+    stem = re.sub(r"\.(nii|img|hdr|mgz|mgh)?(\.gz)?$", "", os.path.basename(os.fspath(image)))
+    *entities, _ = stem.split("_")
+    if entities and all(re.fullmatch(r"[A-Za-z0-9]+-[A-Za-z0-9+]+", e) for e in entities):
+        kept = [e for e in entities if e.split("-")[0] not in LEFT_OUT]
+        if kept:
+            return "_".join(kept)
+    # blanks and the like are a nuisance in shells, and impossible on some file systems
+    return re.sub(r"[^\w.+-]+", "-", stem).strip("-.") or "image"
+
+
+def output_paths(result: xr.DataArray, out: str | os.PathLike[str], prefix: str) -> Written:
+    """Where `write_run` puts a result; ``result`` may be lazy.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> ts = dr.extract(run.image, run.atlas, strategy="maximum")
+    >>> output_paths(ts, "out", "sub-01_task-rest").timeseries.name
+    'sub-01_task-rest_atlas-Phantom_stat-max_timeseries.tsv'
+    """
+    atlas = re.sub(r"[^A-Za-z0-9]", "", str(result.attrs.get("atlas", ""))) or "unnamed"
+    strategy = str(result.attrs.get("strategy", "mean"))
+    base = f"{prefix}_atlas-{atlas}_stat-"
+    name = f"{base}{STATS.get(strategy, strategy)}_timeseries"
+    folder = Path(out).expanduser()
+    return Written(
+        folder / f"{name}.tsv", folder / f"{base}coverage_bold.tsv", folder / f"{name}.json"
+    )
+
+
+def check_folder(out: str | os.PathLike[str]) -> None:
+    """Raise when results could not be written there: better now than after reading the image.
+
+    Raises
+    ------
+    DaskroiError
+        A file is in the way, or the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     check_folder(file.name + "/out")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: ...: is a file, so results cannot be written below it. ...
+    """
+    folder = Path(out).expanduser().absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise DaskroiError(
+            f"{folder}: is a file, so results cannot be written below it. Give a folder."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DaskroiError(f"{folder}: no permission to write there. Give another folder.")
+
+
+def differences(
+    result: xr.DataArray,
+    out: str | os.PathLike[str],
+    prefix: str,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    n_frames: int | None = None,
+) -> list[str] | None:
+    """What a result already on disk was made of otherwise than this one would be.
+
+    Parameters
+    ----------
+    result : DataArray
+        May be lazy: no voxel is needed to know.
+    out, prefix, inputs, n_frames
+        As in `write_run`.
+
+    Returns
+    -------
+    list of str, or None
+        Empty: up to date. None: not there, or not complete.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> differences(dr.extract(run.image, run.atlas), "nowhere", "sub-01") is None
+    True
+    """
+    paths = output_paths(result, out, prefix)
+    if not all(path.is_file() for path in paths.all):
+        return None  # cut short, or not begun
+    try:
+        there = read_sidecar(paths.sidecar)
+        coverage = paths.coverage.read_text(encoding="utf-8")
+        found = changed(there, identity_of(result, inputs, n_frames))
+        # the other strategies share this file, and their mask may have been another
+        if coverage != _coverage_table(there["Regions"]):
+            found.append("coverage")
+    except (DaskroiError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+def write_run(
+    result: xr.DataArray,
+    out: str | os.PathLike[str],
+    prefix: str,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    n_frames: int | None = None,
+    sources: Sequence[str] | None = None,
+) -> Written:
+    """Write one run's region time series, coverage and sidecar.
+
+    Parameters
+    ----------
+    result : DataArray, dims (time, region) or (region,)
+        What `daskroi.extract` returned, computed.
+    out : path
+        Folder; made when missing. Files of the same names are replaced.
+    prefix : str
+        What names begin with; see `run_prefix`.
+    inputs : mapping of str to path, list of paths, or None
+        Files the result depends on, by what they are ("image", "atlas", "mask", "confounds"):
+        path, size and time of modification of each go into the sidecar.
+    n_frames : int, optional
+        Frames of the run before censoring. Without it, frames censored at the end do not show.
+    sources : sequence of str, optional
+        BIDS URIs for ``Sources``; the paths of ``inputs`` if not given.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    DaskroiTypeError
+        The result is still lazy.
+    DaskroiError
+        The folder cannot be written to. Nothing partial is left then.
+
+    Notes
+    -----
+    Numbers have as many digits as bring the same float32 or float64 back. The sidecar has
+    ``RepetitionTime`` where rows are evenly spaced (and ``StartTime`` where they start late), else
+    ``VolumeTiming``, the time of every row in s; ``KeptFrames`` wherever frames were censored.
+    The sidecar comes into place last: where it is, the tables are complete and belong to it.
+
+    Examples
+    --------
+    >>> import daskroi as dr, tempfile
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     paths = write_run(dr.extract(run.image, run.atlas).compute(), out, "sub-01_task-rest")
+    ...     read_timeseries(paths.timeseries).shape
+    (20, 4)
+    """
+    if result.chunks is not None or result.coords["coverage"].chunks is not None:
+        raise DaskroiTypeError("The result is lazy and has no numbers yet. Call compute() first.")
+    sidecar = sidecar_of(result, inputs, n_frames, sources)
+    paths = output_paths(result, out, prefix)
+    rows = map(_cells, np.atleast_2d(np.asarray(result.values)))
+    _write_together(
+        {
+            paths.timeseries: _table(_columns(sidecar["Regions"]), rows),
+            paths.coverage: _coverage_table(sidecar["Regions"]),
+            paths.sidecar: to_json(sidecar) + "\n",
+        }
+    )
+    return paths
+
+
+def read_timeseries(path: str | os.PathLike[str]) -> xr.DataArray:
+    """Read region time series back, with the times, ids and coverage of the sidecar.
+
+    Parameters
+    ----------
+    path : path
+        ``…_timeseries.tsv``, its JSON beside it.
+
+    Returns
+    -------
+    DataArray, dims (time, region)
+        As it was written, except that of the attributes only ``recipe`` is there. A single volume
+        is one row.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        No such file, or no sidecar.
+    DaskroiError
+        The table does not fit the sidecar.
+
+    Examples
+    --------
+    >>> read_timeseries("nowhere_timeseries.tsv")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiNotFoundError: nowhere_timeseries.json: no such file. Check the path.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    sidecar = read_sidecar(path.with_suffix(".json"))
+    if not path.is_file():
+        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.")
+    regions = sidecar["Regions"]
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t")
+    if any(len(row) != len(regions["index"]) for row in (header, *rows)):
+        raise DaskroiError(
+            f"{path}: does not have the {len(regions['index'])} columns its sidecar names. "
+            "Extract this run again."
+        )
+    cells = [[np.nan if cell == MISSING else float(cell) for cell in row] for row in rows]
+    values = np.array(cells, dtype=sidecar["DataType"]).reshape(-1, len(header))
+    frames = np.array(sidecar.get("KeptFrames", range(len(values))), dtype=np.int64)
+    time: tuple[Any, ...] = ("time", frames, {"units": "frame"})
+    if "VolumeTiming" in sidecar:
+        time = ("time", np.array(sidecar["VolumeTiming"], dtype=np.float64), {"units": "s"})
+    elif "RepetitionTime" in sidecar:
+        t_r = sidecar["RepetitionTime"]
+        seconds = sidecar.get("StartTime", 0) + np.arange(len(values)) * t_r
+        time = ("time", seconds, {"units": "s", "t_r": t_r})
+    coords = {
+        "time": time,
+        "region": np.array(regions["index"], dtype=np.int64),
+        "region_name": ("region", np.array(regions["name"], dtype=object)),
+        "n_voxels": ("region", np.array(regions["n_voxels"], dtype=np.int64)),
+        "coverage": ("region", np.array(regions["coverage"], dtype=np.float64)),
+        "size_mm3": ("region", np.array(regions["size_mm3"], dtype=np.float64)),
+    }
+    attrs = {"recipe": json.dumps(sidecar["Recipe"])}
+    return xr.DataArray(values, coords, ("time", "region"), name="timeseries", attrs=attrs)
+
+
+def _columns(regions: Mapping[str, Any]) -> list[str]:
+    """Region names for a header: no two the same, none empty, no tab or line break in them."""
+    ids = regions["index"]
+    names = [" ".join(name.split()) for name in regions["name"]]
+    names = [str(i) if n in NAMELESS else n for i, n in zip(ids, names, strict=True)]
+    # a loop: "a", "a" and "a_2" need two rounds. Ids are unique, so it ends
+    while repeated := {name for name, n in Counter(names).items() if n > 1}:
+        names = [f"{n}_{i}" if n in repeated else n for i, n in zip(ids, names, strict=True)]
+    return names
+
+
+def _cells(row: np.ndarray) -> list[str]:
+    # NumPy writes the shortest text that reads back as the same float32 or float64
+    return [MISSING if text == "nan" else text for text in row.astype(str).tolist()]
+
+
+def _coverage_table(regions: Mapping[str, Any]) -> str:
+    values = np.array(regions["coverage"], dtype=np.float64)
+    return _table(("Node", "coverage"), zip(_columns(regions), _cells(values), strict=True))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    # quotes only around names that have a quote in them
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_together(files: Mapping[Path, str]) -> None:
+    """Write all files or none; the last one stands for their being complete."""
+    *_, last = files
+    folder = last.parent
+    made = not folder.exists()
+    parts: dict[Path, Path] = {}
+    placed: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            # in the same folder, for a rename to be one step; hidden from those who list *.tsv
+            parts[path] = folder / f".{uuid4().hex}.part"
+            parts[path].write_text(text, encoding="utf-8", newline="\n")
+        # an older sidecar must not stand beside newer tables, whatever happens in between
+        last.unlink(missing_ok=True)
+        for path, part in parts.items():
+            os.replace(part, path)
+            placed.append(path)
+    except BaseException as error:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise DaskroiError(
+                f"{folder}: results cannot be written there ({error.strerror or error}). "
+                "Nothing was left; give another folder, or make room."
+            ) from error
+        raise

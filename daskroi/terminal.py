@@ -1,0 +1,312 @@
+"""How the commands talk: grouped options, one-line errors and warnings, a progress bar.
+
+Nothing here imports Dask or NumPy before a command runs: ``daskroi --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+from daskroi.errors import DaskroiError, DaskroiWarning
+
+__all__ = ["Bar", "Command", "Group", "Option", "say", "shown_compute", "verbose_option"]
+
+VERBOSE = "daskroi.verbose"
+OTHER = "Other"
+# of lines in place of a bar, where no one watches: a log should not fill up with them
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Option(click.Option):
+    """An option that knows under which heading of ``--help`` it stands."""
+
+    def __init__(self, *args: Any, group: str = OTHER, **kwargs: Any) -> None:
+        kwargs.setdefault("show_default", True)
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command whose ``--help`` groups options, and that takes them as BIDS-Apps spell them.
+
+    Underscores do for dashes (``--low_pass``), and options in ``lists`` take several values in a
+    row (``--columns csf white_matter``).
+    """
+
+    def __init__(self, *args: Any, lists: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lists = lists
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with spellings made uniform first."""
+        return super().parse_args(ctx, _respelled(args, self.lists))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write options under their headings, in the order in which these first come."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            # arguments are in the first sentence
+            if record is not None and isinstance(parameter, click.Option):
+                groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
+        for heading, records in sorted(groups.items(), key=lambda item: item[0] == OTHER):
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def _respelled(args: list[str], lists: tuple[str, ...]) -> list[str]:
+    out: list[str] = []
+    option = ""
+    for i, arg in enumerate(args):
+        if arg == "--":
+            return out + args[i:]
+        if arg.startswith("--"):
+            name, equals, value = arg.partition("=")
+            option = name.replace("_", "-")
+            out.append(option + equals + value)
+        elif arg.startswith("-") and len(arg) > 1:
+            option = ""
+            out.append(arg)
+        elif option in lists and out[-1] != option and not _is_path(arg):
+            out += [option, arg]
+        else:
+            out.append(arg)
+    return out
+
+
+def _is_path(arg: str) -> bool:
+    # the image may follow a list: no column is called like a file
+    return os.sep in arg or arg.endswith((".nii", ".gz", ".img", ".hdr", ".mgz"))
+
+
+class Group(click.Group):
+    """Commands whose errors and warnings are one line each on stderr.
+
+    Exit codes: 0 all done, 1 an error, 2 a mistake in the command line (click's), 130 Ctrl-C.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and say what went wrong."""
+        try:
+            with _shown_warnings(ctx):
+                return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except (KeyboardInterrupt, click.Abort):
+            say("Interrupted", "nothing partial was left.", "yellow")
+            raise click.exceptions.Exit(130) from None
+        except DaskroiError as error:
+            _trace(ctx)
+            say("Error", str(error), "red")
+            raise click.exceptions.Exit(1) from error
+        except Exception as error:
+            hint = "" if _trace(ctx) else " Run again with -v for the traceback."
+            what = f"{type(error).__name__}: {error}".rstrip(". ")
+            say("Error", f"unexpected {what}.{hint}", "red")
+            raise click.exceptions.Exit(1) from error
+
+
+def say(kind: str, message: str, color: str | None = None) -> None:
+    """Write one line on stderr: ``Error: …``.
+
+    Examples
+    --------
+    >>> say("Note", "out/x.tsv is up to date.")  # on stderr
+    """
+    # messages quote other libraries, which like line breaks
+    line = " ".join(message.split())
+    click.echo(click.style(f"{kind}:", fg=color, bold=True) + f" {line}", err=True)
+
+
+def _trace(ctx: click.Context) -> bool:
+    if ctx.meta.get(VERBOSE):
+        click.echo(traceback.format_exc(), err=True, nl=False)
+    return bool(ctx.meta.get(VERBOSE))
+
+
+def _set_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.meta[VERBOSE] = value
+    return value
+
+
+def verbose_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``-v``: tracebacks, and warnings of other libraries.
+
+    Examples
+    --------
+    >>> @click.command(cls=Command)
+    ... @verbose_option
+    ... def hello(): ...
+    >>> [parameter.name for parameter in hello.params]
+    ['verbose']
+    """
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbose,
+        cls=Option,
+        help="Tracebacks of errors, and warnings of other libraries too.",
+    )(function)
+
+
+@contextmanager
+def _shown_warnings(ctx: click.Context) -> Iterator[None]:
+    """Warnings as one line each, and each once; without file and line, which are ours."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = str(message)
+        if text in said:
+            return
+        said.add(text)
+        ours = issubclass(category, DaskroiWarning)
+        if ours or ctx.meta.get(VERBOSE):
+            prefix = "" if ours else f"{category.__name__}: "
+            say("Warning", prefix + text, "yellow")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DaskroiWarning)
+        warnings.showwarning = show
+        yield
+
+
+class Bar(Protocol):
+    """What counts steps: a bar on a terminal, now and then a line elsewhere."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Count some steps, from any thread."""
+
+    def add(self, steps: int) -> None:
+        """Have more steps to come."""
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Bar]:
+    from rich.console import Console
+
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield _Lines(title)
+        return
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=console, transient=True) as display:
+        yield _Drawn(display, display.add_task(title, total=None))
+
+
+class _Drawn:
+    def __init__(self, display: Any, task: Any) -> None:
+        self._display, self._task, self._total = display, task, 0
+
+    def add(self, steps: int) -> None:
+        self._total += steps
+        self._display.update(self._task, total=self._total)
+
+    def advance(self, steps: int = 1) -> None:
+        self._display.advance(self._task, steps)
+
+
+class _Lines:
+    def __init__(self, title: str) -> None:
+        self._title, self._total, self._done = title, 0, 0
+        self._last, self._lock = time.monotonic(), threading.Lock()
+
+    def add(self, steps: int) -> None:
+        self._total += steps
+
+    def advance(self, steps: int = 1) -> None:
+        with self._lock:
+            self._done += steps
+            now = time.monotonic()
+            if now - self._last >= SECONDS_BETWEEN_LINES and self._done < self._total:
+                self._last = now
+                click.echo(f"{self._title} {100 * self._done // self._total} %", err=True)
+
+
+def shown_compute(lazy: list[Any], title: str, streamed_frames: int = 0) -> list[Any]:
+    """Compute together in this process, with a progress bar on stderr.
+
+    Parameters
+    ----------
+    lazy : list of DataArray
+    title : str
+        Stands before the bar.
+    streamed_frames : int
+        Frames that will be streamed off files. Dask sees a whole stream as one task, so these are
+        counted as they are read; tasks are counted besides.
+
+    Returns
+    -------
+    list of DataArray
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> [result] = shown_compute([dr.extract(run.image, run.atlas)], "Extracting")
+    >>> result.shape
+    (20, 4)
+    """
+    import dask
+    from dask.callbacks import Callback
+
+    with _bar(title) as bar:
+
+        def begin(_: Any, state: Any) -> None:
+            bar.add(sum(len(state[kind]) for kind in ("ready", "waiting", "running")))
+
+        def after(*_: Any) -> None:
+            bar.advance()
+
+        bar.add(streamed_frames)
+        with _counted_slabs(bar), Callback(start_state=begin, posttask=after):
+            return list(dask.compute(*lazy, scheduler="threads"))
+
+
+@contextmanager
+def _counted_slabs(bar: Bar) -> Iterator[None]:
+    """Count frames as slabs come, and end streams when the user has pressed Ctrl-C.
+
+    Replaces a method for a while, because a task has no channel back to who started it. It would
+    not reach other processes; commands that use this compute in their own.
+    """
+    from daskroi.nifti import NiftiFile
+
+    slabs = NiftiFile.slabs
+    cancelled = threading.Event()
+
+    def counted(self: NiftiFile, slab_frames: int | None = None) -> Iterator[tuple[int, Any]]:
+        for start, slab in slabs(self, slab_frames):
+            # Python waits for its threads at exit: without this, until the run is read to its end
+            if cancelled.is_set():
+                raise DaskroiError(f"{self.source.url}: reading was cancelled. Start it again.")
+            yield start, slab
+            bar.advance(len(slab))
+
+    NiftiFile.slabs = counted  # type: ignore[method-assign]
+    try:
+        yield
+    except BaseException:
+        cancelled.set()
+        raise
+    finally:
+        NiftiFile.slabs = slabs  # type: ignore[method-assign]

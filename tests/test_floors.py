@@ -1,0 +1,134 @@
+"""A module imports only from floors below it, and from siblings named here."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import daskroi
+
+PACKAGE = Path(daskroi.__file__).parent
+
+FLOORS = {
+    -1: {"errors"},
+    # numbers: NumPy and SciPy only
+    0: {"grid", "kernels", "steps", "censor", "filters", "signals", "compcor", "recipe"},
+    # doors: bytes <-> arrays
+    1: {
+        "bytesource",
+        "nifti",
+        "image",
+        "openimage",
+        "labeltable",
+        "labelimage",
+        "templates",
+        "atlas",
+        "confounds",
+    },
+    # operators: lazy in, lazy out
+    2: {"placement", "reduce", "clean", "highvariance"},
+    # one run
+    3: {"extract", "report"},
+    # many runs
+    4: {"store"},
+    # faces: nothing imports them
+    5: {"masker", "estimator", "anatomy", "simulate", "phantom", "cli", "clidemo", "__main__"},
+}
+# who may import whom on the same floor
+ARROWS = {
+    "filters": {"steps"},
+    "signals": {"censor", "filters", "steps"},
+    "compcor": {"filters"},
+    "recipe": {"kernels", "steps"},
+    "nifti": {"bytesource"},
+    "openimage": {"bytesource", "nifti", "image"},
+    "labeltable": {"bytesource"},
+    "labelimage": {"labeltable", "templates", "openimage", "image"},
+    "atlas": {"labelimage", "labeltable", "templates", "image"},
+    "highvariance": {"placement", "reduce"},
+    "masker": {"estimator"},
+    "simulate": {"anatomy"},
+    "phantom": {"anatomy", "simulate"},
+    "clidemo": {"phantom"},
+    "cli": {"clidemo", "phantom"},
+    "__main__": {"cli"},
+}
+FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
+MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+
+
+def imports(module: str) -> set[str]:
+    """Dotted names of everything a module imports at run time, in functions as well."""
+    found: set[str] = set()
+    stack: list[ast.AST] = [ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+            if node.module == "daskroi":
+                found |= {f"daskroi.{a.name}" for a in node.names}
+        stack += ast.iter_child_nodes(node)
+    return found
+
+
+def test_every_module_has_a_floor() -> None:
+    assert set(MODULES) <= set(FLOOR), "give the new module a floor"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_floors_only_look_down(module: str) -> None:
+    own = {n.split(".")[1] for n in imports(module) if n.startswith("daskroi.")} & set(MODULES)
+    allowed = {m for m, floor in FLOOR.items() if floor < FLOOR[module]}
+    assert own <= allowed | ARROWS.get(module, set())
+
+
+@pytest.mark.parametrize("module", sorted(FLOORS[0] | FLOORS[-1]))
+def test_numbers_know_nothing_but_numpy_and_scipy(module: str) -> None:
+    tops = {name.split(".")[0] for name in imports(module)}
+    assert tops <= set(sys.stdlib_module_names) | {"numpy", "scipy", "daskroi", "__future__"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_stay_small(module: str) -> None:
+    assert len((PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_nilearn_and_sklearn_are_never_needed() -> None:
+    for module in MODULES:
+        used = {n.split(".")[0] for n in imports(module)} & {"nilearn", "sklearn"}
+        assert used <= ({"sklearn"} if module in ("masker", "estimator") else set())
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, daskroi; print(*[m for m in sys.modules if '.' not in m])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    heavy = {"numpy", "scipy", "dask", "distributed", "xarray", "pandas", "nibabel", "click"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_public_names_exist() -> None:
+    for name in daskroi.__all__:
+        assert getattr(daskroi, name) is not None
+    assert set(dir(daskroi)) == set(daskroi.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = daskroi.nothing
+
+
+def test_functions_win_over_modules_of_the_same_name() -> None:
+    # whatever was imported first
+    code = (
+        "import daskroi.extract, daskroi.clean, daskroi as dr;"
+        "assert callable(dr.extract) and callable(dr.clean);"
+        "from daskroi import extract; assert callable(extract)"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
