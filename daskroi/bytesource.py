@@ -213,6 +213,11 @@ class ByteSource:
         what = "bytes"
         if self.gzipped:
             what, found = "bytes after inflating", self._inflated_size()
+            if found >= expected:
+                return DaskroiError(
+                    f"{self.url}: the gzip stream ends early, the file is truncated. "
+                    "Copy or download it again."
+                )
         return DaskroiError(
             f"{self.url}: truncated, expected {expected} {what} and found {found}. "
             "Copy or download it again."

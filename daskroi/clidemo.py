@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,24 +130,50 @@ def _cluster(workers: int, dashboard: bool) -> Iterator[Any]:
         raise DaskroiError("--dashboard needs bokeh, which is not installed: pip install bokeh.")
     from distributed import Client, LocalCluster
 
-    with (
-        tempfile.TemporaryDirectory(prefix="daskroi-workers-") as scratch,
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit="2GiB",
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0" if dashboard else None,
-            local_directory=scratch,
-            # of a cluster that comes and goes within seconds, only errors are of interest
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with ExitStack() as stack:
+        with _no_ctrl_c():
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="daskroi-workers-"))
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit="2GiB",
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0" if dashboard else None,
+                    local_directory=scratch,
+                    # of a cluster that comes and goes within seconds, only errors are of interest
+                    silence_logs=logging.ERROR,
+                )
+            )
+            client = stack.enter_context(Client(cluster))
         if dashboard:
             _line("Dashboard", client.dashboard_link)
         yield client
+
+
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Put Ctrl-C off until the end, and have processes started within never see it.
+
+    A terminal sends it to all processes; workers, and clusters that are half started, would answer
+    with pages of tracebacks. The command itself ends its workers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    mask = getattr(signal, "pthread_sigmask", None)  # inherited by threads and processes
+    blocked = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
+    try:
+        yield
+    finally:
+        if mask:
+            mask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, before)
+    if pressed.is_set():
+        raise KeyboardInterrupt
 
 
 def _compare(phantom: Phantom, raw: xr.DataArray, cleaned: xr.DataArray) -> None:

@@ -107,6 +107,7 @@ def grid_of(image: xr.DataArray) -> Grid:
     Returns
     -------
     Grid
+        Where one voxel is left along a dimension, it has the size it had.
 
     Raises
     ------

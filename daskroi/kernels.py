@@ -231,9 +231,9 @@ def combine(reducer: Reducer, blocks: Floats) -> Floats:
     total = blocks[0]
     for block in blocks[1:]:
         assert reducer.combine is not None  # the graph keeps such regions whole
-        total = np.concatenate(
-            [reducer.combine(total, block), total[:, -2:] + block[:, -2:]], axis=1
-        )
+        with np.errstate(invalid="ignore"):  # inf of one block, -inf of another
+            fields = reducer.combine(total, block)
+        total = np.concatenate([fields, total[:, -2:] + block[:, -2:]], axis=1)
     return total
 
 

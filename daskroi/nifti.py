@@ -302,6 +302,8 @@ def _checked_scaling(url: str, header: nib.Nifti1Header) -> tuple[float, float]:
     from nibabel.spatialimages import HeaderDataError
 
     try:
+        if np.isinf(header["scl_slope"]):  # nibabel takes it for "not scaled"
+            raise HeaderDataError
         slope, inter = header.get_slope_inter()
     except HeaderDataError as error:
         raise DaskroiError(

@@ -43,7 +43,7 @@ def _as_bounded_space(array: da.Array, whole_region: bool) -> da.Array:
     frame = int(np.prod(array.shape[1:])) * array.dtype.itemsize
     frames = max(1, CHUNK_BYTES // max(frame, 1))
     time = tuple(min(c, frames) for c in array.chunks[0])
-    return array.rechunk({0: max(1, min(time)), 1: -1, 2: -1, 3: -1})
+    return array.rechunk({0: max(1, min(time)), 1: -1, 2: -1, 3: -1}, method="tasks")
 
 
 def dask_array(array: Any) -> da.Array:

@@ -11,13 +11,16 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from daskroi.errors import DaskroiError, DaskroiWarning
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Bar", "Command", "Group", "Option", "say", "shown_compute", "verbose_option"]
 
@@ -242,7 +245,9 @@ class _Lines:
                 click.echo(f"{self._title} {100 * self._done // self._total} %", err=True)
 
 
-def shown_compute(lazy: list[Any], title: str, streamed_frames: int = 0) -> list[Any]:
+def shown_compute(
+    lazy: list[xr.DataArray], title: str, streamed_frames: int = 0
+) -> list[xr.DataArray]:
     """Compute together in this process, with a progress bar on stderr.
 
     Parameters
@@ -278,8 +283,25 @@ def shown_compute(lazy: list[Any], title: str, streamed_frames: int = 0) -> list
             bar.advance()
 
         bar.add(streamed_frames)
+        # data and coverage by themselves: as DataArrays, Dask 2026.8 fuses away a coordinate that
+        # the data need too, and then misses it
+        parts = [lazy_part for result in lazy for lazy_part in _lazy_parts(result).values()]
         with _counted_slabs(bar), Callback(start_state=begin, posttask=after):
-            return list(dask.compute(*lazy, scheduler="threads"))
+            values = iter(dask.compute(*parts, scheduler="threads"))
+    return [
+        _filled(result, {name: next(values) for name in _lazy_parts(result)}) for result in lazy
+    ]
+
+
+def _lazy_parts(result: xr.DataArray) -> dict[Any, Any]:
+    coords = {name: coord.data for name, coord in result.coords.items() if coord.chunks is not None}
+    return {None: result.data, **coords}
+
+
+def _filled(result: xr.DataArray, values: dict[Any, Any]) -> xr.DataArray:
+    data = values.pop(None)
+    coords = {name: result.coords[name].copy(data=value) for name, value in values.items()}
+    return result.copy(data=data).assign_coords(coords)
 
 
 @contextmanager
@@ -294,13 +316,16 @@ def _counted_slabs(bar: Bar) -> Iterator[None]:
     slabs = NiftiFile.slabs
     cancelled = threading.Event()
 
-    def counted(self: NiftiFile, slab_frames: int | None = None) -> Iterator[tuple[int, Any]]:
-        for start, slab in slabs(self, slab_frames):
-            # Python waits for its threads at exit: without this, until the run is read to its end
-            if cancelled.is_set():
-                raise DaskroiError(f"{self.source.url}: reading was cancelled. Start it again.")
-            yield start, slab
-            bar.advance(len(slab))
+    def counted(
+        self: NiftiFile, slab_frames: int | None = None
+    ) -> Generator[tuple[int, Any], None, None]:
+        with closing(slabs(self, slab_frames)) as stream:
+            for start, slab in stream:
+                # Python waits for its threads at exit: without this, until the run's end
+                if cancelled.is_set():
+                    raise DaskroiError(f"{self.source.url}: cancelled. Start it again.")
+                yield start, slab
+                bar.advance(len(slab))
 
     NiftiFile.slabs = counted  # type: ignore[method-assign]
     try:

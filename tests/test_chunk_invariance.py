@@ -35,7 +35,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def splits(n: int) -> st.SearchStrategy[tuple[int, ...]]:
     """Any way of cutting n into consecutive chunks."""
-    return st.sets(st.integers(1, n - 1)).map(
+    # few cuts: 4 dims of 3 chunks are 81 tasks already
+    return st.sets(st.integers(1, n - 1), max_size=2).map(
         lambda cuts: tuple(np.diff([0, *sorted(cuts), n]).tolist())
     )
 
@@ -46,7 +47,7 @@ def splits(n: int) -> st.SearchStrategy[tuple[int, ...]]:
     chunks=st.tuples(splits(11), splits(6), splits(8), splits(7)),
     policy=st.sampled_from(["zero", "omit", "propagate"]),
 )
-@settings(max_examples=8)
+@settings(max_examples=6)
 def test_any_chunking(run: dict[str, Any], source: str, strategy: str, chunks: Any, policy: str):
     options = {"strategy": strategy, "nan_policy": policy}
     expected = dr.extract(run["gz"], run["atlas"], plan="stream", **options).compute()
@@ -91,7 +92,9 @@ def test_parts_of_a_run(run: dict[str, Any]) -> None:
     whole = dr.extract(run["nii"], run["atlas"]).compute()
     image = dr.open_image(run["gz"])
     part = dr.extract(image.isel(time=slice(3, None, 2)), run["atlas"]).compute()
-    xr.testing.assert_equal(part, whole.isel(time=slice(3, None, 2)))
+    # coverage is of the worst frame, and the part has fewer
+    expected = whole.isel(time=slice(3, None, 2)).drop_vars("coverage")
+    xr.testing.assert_equal(part.drop_vars("coverage"), expected)
     np.testing.assert_array_equal(part.time, [6.0, 10.0, 14.0, 18.0])
     flipped = dr.extract(image.isel(x=slice(None, None, -1)), run["atlas"]).compute()
     xr.testing.assert_allclose(flipped, whole, rtol=1e-6)

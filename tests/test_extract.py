@@ -30,6 +30,8 @@ def nilearn(labels: Any, image: Any, confounds: Any = None, sample_mask: Any = N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         masker = NiftiLabelsMasker(labels, **kw)
+        if not isinstance(image, str):  # nilearn writes zeros over NaN in the caller's array
+            image = nib.Nifti1Image(np.array(image.dataobj), image.affine, image.header)
         values = masker.fit_transform(image, confounds=confounds, sample_mask=sample_mask)
     ids = [v for k, v in masker.region_ids_.items() if k != "background"]
     return np.atleast_2d(values), ids

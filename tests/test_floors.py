@@ -34,9 +34,23 @@ FLOORS = {
     # one run
     3: {"extract", "report"},
     # many runs
-    4: {"store"},
+    4: {"store", "sidecar"},
     # faces: nothing imports them
-    5: {"masker", "estimator", "anatomy", "simulate", "phantom", "cli", "clidemo", "__main__"},
+    5: {
+        "masker",
+        "estimator",
+        "fitted",
+        "columns",
+        "maskerreport",
+        "anatomy",
+        "simulate",
+        "phantom",
+        "cli",
+        "clidemo",
+        "clioptions",
+        "terminal",
+        "__main__",
+    },
 }
 # who may import whom on the same floor
 ARROWS = {
@@ -50,11 +64,15 @@ ARROWS = {
     "labelimage": {"labeltable", "templates", "openimage", "image"},
     "atlas": {"labelimage", "labeltable", "templates", "image"},
     "highvariance": {"placement", "reduce"},
-    "masker": {"estimator"},
+    "columns": {"fitted"},
+    "maskerreport": {"estimator", "fitted"},
+    "masker": {"estimator", "fitted", "columns", "maskerreport"},
+    "store": {"sidecar"},
     "simulate": {"anatomy"},
     "phantom": {"anatomy", "simulate"},
-    "clidemo": {"phantom"},
-    "cli": {"clidemo", "phantom"},
+    "clidemo": {"phantom", "terminal"},
+    "clioptions": {"terminal"},
+    "cli": {"clidemo", "clioptions", "phantom", "terminal"},
     "__main__": {"cli"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}

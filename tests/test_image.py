@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import OBLIQUE, STRAIGHT
 
@@ -33,9 +33,7 @@ def world(found: xr.DataArray) -> dict[float, tuple[float, ...]]:
     frame = found.isel(time=0).transpose("z", "y", "x").values
     zyx = np.indices(grid.shape).reshape(3, -1)
     mm = grid.matrix[:3, :3] @ zyx[::-1] + grid.matrix[:3, 3:]
-    return {
-        float(v): tuple(p) for v, p in zip(frame.ravel(), mm.T.round(9).tolist(), strict=True)
-    }
+    return {float(v): tuple(p) for v, p in zip(frame.ravel(), mm.T.round(9).tolist(), strict=True)}
 
 
 # geometry
@@ -43,17 +41,18 @@ def world(found: xr.DataArray) -> dict[float, tuple[float, ...]]:
 
 @settings(max_examples=60)
 @given(
-    st.tuples(*[st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(-3, 3))] * 3),
-    st.booleans(),
+    # explicit and in range: nibabel 5.4 misplaces [::-1] and slices that start outside
+    st.tuples(*[st.tuples(st.integers(0, 1), st.integers(4, 6), st.integers(1, 2))] * 3),
+    st.tuples(*[st.booleans()] * 3),
 )
-def test_slices_and_flips_are_nibabels(cuts: Any, twice: bool) -> None:
-    slices = [slice(a, b, c or None) for a, b, c in cuts]
-    assume(all(len(range(n)[s]) for n, s in zip(SHAPE, slices, strict=True)))
-    cut = image().isel(dict(zip("zyx", slices, strict=True)))
-    reference = nib.Nifti1Image(image().values.T, OBLIQUE).slicer[tuple(slices[::-1])]
-    if twice:  # a flip of what is left
-        cut = cut.isel(x=slice(None, None, -1))
-        reference = reference.slicer[::-1]
+def test_slices_and_flips_are_nibabels(cuts: Any, flips: Any) -> None:
+    cut, reference = image(), nib.Nifti1Image(image().values.T, OBLIQUE)
+    for dim, (start, stop, step), flip in zip("zyx", cuts, flips, strict=True):
+        piece = slice(start, stop, step)
+        if flip:
+            piece = slice(min(stop, cut.sizes[dim]) - 1, start - 1 if start else None, -step)
+        cut = cut.isel({dim: piece})
+        reference = reference.slicer[tuple(piece if d == dim else slice(None) for d in "xyz")]
     np.testing.assert_array_equal(cut.values.T, np.asarray(reference.dataobj))
     np.testing.assert_allclose(grid_of(cut).matrix, reference.affine, atol=1e-12)
     assert grid_of(cut).shape == reference.shape[2::-1]
@@ -101,6 +100,11 @@ def test_arithmetic_keeps_the_grid(change: Any) -> None:
     assert grid_of(change(image())) == GRID
 
 
+def test_a_single_voxel_keeps_its_size() -> None:
+    grid = grid_of(image().isel(x=slice(2, 3, 3), y=[4]))
+    assert grid == GRID.sub((0, 4, 2), (1, 1, 1), (5, 1, 1))
+
+
 def test_coarsened_voxels_lie_in_the_middle() -> None:
     grid = grid_of(image().isel(z=slice(0, 4)).coarsen(z=2, x=7).mean())
     assert grid.shape == (2, 6, 1)
@@ -134,7 +138,9 @@ OTHER = Grid.make(SHAPE, STRAIGHT)
         (lambda a: a.assign_coords(affine=3.0), "does not hold one affine"),
         (lambda a: a.assign_coords(affine="[[1, 2], [3, 4]]"), r"shape \(2, 2\), not \(4, 4\)"),
         (
-            lambda a: xr.concat([a, image(grid=OTHER)], "time", coords="different", compat="equals"),
+            lambda a: xr.concat(
+                [a, image(grid=OTHER)], "time", coords="different", compat="equals"
+            ),
             "does not hold one affine: images on different grids were joined",
         ),
     ],

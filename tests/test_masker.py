@@ -119,7 +119,7 @@ def settings_of_a_masker(draw: Any) -> dict[str, Any]:
     censored=st.booleans(),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=400, derandomize=False)
+@settings(max_examples=120)
 def test_signals_and_attributes_equal_nilearn(
     params: dict[str, Any],
     dtype: str,
@@ -152,7 +152,10 @@ def test_signals_and_attributes_equal_nilearn(
     # nilearn drops what resampling took; True keeps it here, as 0
     assert params["keep_masked_labels"] or lost.size == 0
     assert (lost == 0).all()
-    rtol = 1e-6 if np.dtype(dtype) != np.float32 and params["dtype"] != "float32" else 1e-4
+    # nilearn's high-variance confounds of integers have float32's precision
+    single = np.dtype(dtype) == np.float32 or params["dtype"] == "float32"
+    single |= np.dtype(dtype).kind == "i" and params["high_variance_confounds"]
+    rtol = 1e-4 if single else 1e-6
     scale = np.abs(expected).max() or 1
     values = found.sel(region=columns).values
     np.testing.assert_allclose(values / scale, expected / scale, rtol=rtol, atol=rtol)
