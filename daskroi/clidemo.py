@@ -154,26 +154,19 @@ def _cluster(workers: int, dashboard: bool) -> Iterator[Any]:
 
 @contextmanager
 def _no_ctrl_c() -> Iterator[None]:
-    """Put Ctrl-C off until the end, and have processes started within never see it.
+    """Ignore Ctrl-C for the second it takes to start processes, which inherit that for good.
 
-    A terminal sends it to all processes; workers, and clusters that are half started, would answer
-    with pages of tracebacks. The command itself ends its workers.
+    A terminal sends it to all processes, and workers, or a cluster that is half started, would
+    answer with pages of tracebacks. The command itself ends its workers.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield  # only the main thread may set, and gets, signals
         return
-    pressed = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    mask = getattr(signal, "pthread_sigmask", None)  # inherited by threads and processes
-    blocked = mask(signal.SIG_BLOCK, {signal.SIGINT}) if mask else None
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        if mask:
-            mask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGINT, before)
-    if pressed.is_set():
-        raise KeyboardInterrupt
 
 
 def _compare(phantom: Phantom, raw: xr.DataArray, cleaned: xr.DataArray) -> None:

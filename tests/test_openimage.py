@@ -186,6 +186,7 @@ def test_corrupt_gzip_is_noticed_by_the_last_chunk(tmp_path: Path) -> None:
         (4, ((4, 4, 2), (7,), (6,), (5,))),
         (np.int64(4), ((4, 4, 2), (7,), (6,), (5,))),
         (-1, ((10,), (7,), (6,), (5,))),
+        (None, ((10,), (7,), (6,), (5,))),
         (100, ((10,), (7,), (6,), (5,))),
         ("1 KiB", ((2,) * 5, (7,), (6,), (5,))),
         ({"time": 5}, ((5, 5), (7,), (6,), (5,))),
@@ -207,7 +208,7 @@ def test_chunks(tmp_path: Path, chunks: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize(
     "chunks",
-    [0, -5, True, False, None, 2.5, "foo", (5, 5), ((5, 4), 7, 6, 5), {"time": 0}, {"time": -7},
+    [0, -5, True, False, 2.5, "foo", (5, 5), ((5, 4), 7, 6, 5), {"time": 0}, {"time": -7},
      {"time": True}, {"x": 1.5}, (True, -1, -1, -1), object()],
 )  # fmt: skip
 def test_bad_chunks(tmp_path: Path, chunks: Any) -> None:
