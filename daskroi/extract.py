@@ -16,7 +16,7 @@ from daskroi.errors import DaskroiError, warn
 from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
 from daskroi.kernels import RegionIndex
 from daskroi.nifti import plausible_t_r
-from daskroi.placement import Placement, load_mask, place
+from daskroi.placement import Placement, coverage, load_mask, place
 from daskroi.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -249,14 +249,27 @@ def _labelled(
     from daskroi import reduce
 
     values = reduce.finalize(partials, recipe.strategy, scale)
-    coverage = partials[:, -1].min(axis=0) * placement.per_voxel
+    finite = partials[:, -1].min(axis=0)
+    covered, again = (
+        da.map_blocks(
+            coverage,
+            finite,
+            on_grid=placement.on_grid,
+            in_view=placement.in_view,
+            dtype=np.float64,
+            meta=np.empty(0),
+            token=use,
+        )
+        # twice: Dask 2026.8 fuses away a coordinate that the data need too, and then misses it
+        for use in ("coverage", "enough-coverage")
+    )
     if recipe.min_coverage is not None:
-        values = da.where(coverage >= recipe.min_coverage, values, np.nan)
+        values = da.where(again >= recipe.min_coverage, values, np.nan)
     coords = {
         "region": atlas.ids,
         "region_name": ("region", np.array(atlas.names, dtype=object)),
         "n_voxels": ("region", placement.index.counts.astype(np.int64)),
-        "coverage": ("region", coverage),
+        "coverage": ("region", covered),
         "size_mm3": ("region", atlas.table["size_mm3"].to_numpy(np.float64)),
     }
     return xr.DataArray(values, coords, (TIME, "region"), name="timeseries")

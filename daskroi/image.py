@@ -94,7 +94,9 @@ def make_image(
     coords["affine"] = json.dumps(grid.affine)
     if TIME in dims:
         coords[TIME] = time_coordinate(values.shape[0], t_r, t_r_source)
-    return xr.DataArray(values, coords, dims, name=name, attrs=attrs)
+    image = xr.DataArray(values, coords, dims, attrs=attrs)
+    image.name = name  # without a name, xarray would take Dask's, a hash
+    return image
 
 
 def grid_of(image: xr.DataArray) -> Grid:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from daskroi.grid import Grid
 if TYPE_CHECKING:
     import nibabel as nib
 
-__all__ = ["NiftiFile", "header_description", "header_t_r", "plausible_t_r"]
+__all__ = ["NiftiFile", "header_description", "header_t_r", "plausible_t_r", "watch_slabs"]
 
 # a slab fits the last-level cache of nothing, but is large against the cost of a read and small
 # against memory: 16 MiB is 4 volumes of 2 mm float32
@@ -31,6 +31,23 @@ UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
 def plausible_t_r(t_r: float) -> bool:
     """Whether a TR can be meant in seconds: 0.01 s to 30 s."""
     return 0.01 <= t_r <= 30
+
+
+# A stream is one task to Dask, which cannot say how far it is, nor be stopped
+_watchers: list[Callable[[int], None]] = []
+
+
+@contextmanager
+def watch_slabs(watcher: Callable[[int], None]) -> Iterator[None]:
+    """Call ``watcher`` with the number of frames of every slab that was streamed in this process.
+
+    For progress bars; a watcher that raises ends the stream.
+    """
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 @dataclass(frozen=True)
@@ -180,6 +197,8 @@ class NiftiFile:
                 if i + 1 < len(starts):
                     ahead = pool.submit(read, i + 1)
                 yield start, slab
+                for watcher in tuple(_watchers):
+                    watcher(len(slab))
 
     @property
     def _end(self) -> int:

@@ -17,7 +17,7 @@ from daskroi.openimage import open_image
 if TYPE_CHECKING:
     from daskroi.atlas import Atlas
 
-__all__ = ["Mask", "Placement", "load_mask", "place"]
+__all__ = ["Mask", "Placement", "coverage", "load_mask", "place"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +102,19 @@ class Placement:
         """Regions without a voxel, (region,)."""
         return self.index.counts == 0
 
-    @property
-    def per_voxel(self) -> NDArray[np.float64]:
-        """Coverage that one usable voxel brings, (region,): in_view / on_grid, 0 where lost."""
-        return np.where(self.on_grid > 0, self.in_view / np.maximum(self.on_grid, 1), 0.0)
+
+def coverage(
+    usable: NDArray[Any], on_grid: NDArray[np.intp], in_view: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Fraction of every region's volume that ``usable`` voxels of a `Placement` stand for.
+
+    Examples
+    --------
+    >>> coverage(np.array([3, 0]), on_grid=np.array([4, 0]), in_view=np.array([1.0, 0.0]))
+    array([0.75, 0.  ])
+    """
+    # the quotient first: n / n is 1 exactly, n * (1 / n) is not
+    return usable / np.maximum(on_grid, 1) * in_view
 
 
 def place(

@@ -11,8 +11,8 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -283,55 +283,26 @@ def shown_compute(
             bar.advance()
 
         bar.add(streamed_frames)
-        # data and coverage by themselves: as DataArrays, Dask 2026.8 fuses away a coordinate that
-        # the data need too, and then misses it
-        parts = [lazy_part for result in lazy for lazy_part in _lazy_parts(result).values()]
         with _counted_slabs(bar), Callback(start_state=begin, posttask=after):
-            values = iter(dask.compute(*parts, scheduler="threads"))
-    return [
-        _filled(result, {name: next(values) for name in _lazy_parts(result)}) for result in lazy
-    ]
-
-
-def _lazy_parts(result: xr.DataArray) -> dict[Any, Any]:
-    coords = {name: coord.data for name, coord in result.coords.items() if coord.chunks is not None}
-    return {None: result.data, **coords}
-
-
-def _filled(result: xr.DataArray, values: dict[Any, Any]) -> xr.DataArray:
-    data = values.pop(None)
-    coords = {name: result.coords[name].copy(data=value) for name, value in values.items()}
-    return result.copy(data=data).assign_coords(coords)
+            return list(dask.compute(*lazy, scheduler="threads"))
 
 
 @contextmanager
 def _counted_slabs(bar: Bar) -> Iterator[None]:
-    """Count frames as slabs come, and end streams when the user has pressed Ctrl-C.
+    """Count frames as slabs come, and end streams when the user has pressed Ctrl-C."""
+    from daskroi.nifti import watch_slabs
 
-    Replaces a method for a while, because a task has no channel back to who started it. It would
-    not reach other processes; commands that use this compute in their own.
-    """
-    from daskroi.nifti import NiftiFile
-
-    slabs = NiftiFile.slabs
     cancelled = threading.Event()
 
-    def counted(
-        self: NiftiFile, slab_frames: int | None = None
-    ) -> Generator[tuple[int, Any], None, None]:
-        with closing(slabs(self, slab_frames)) as stream:
-            for start, slab in stream:
-                # Python waits for its threads at exit: without this, until the run's end
-                if cancelled.is_set():
-                    raise DaskroiError(f"{self.source.url}: cancelled. Start it again.")
-                yield start, slab
-                bar.advance(len(slab))
+    def watcher(frames: int) -> None:
+        # Python waits for its threads at exit: without this, until the run's end
+        if cancelled.is_set():
+            raise DaskroiError("cancelled. Start it again.")
+        bar.advance(frames)
 
-    NiftiFile.slabs = counted  # type: ignore[method-assign]
-    try:
-        yield
-    except BaseException:
-        cancelled.set()
-        raise
-    finally:
-        NiftiFile.slabs = slabs  # type: ignore[method-assign]
+    with watch_slabs(watcher):
+        try:
+            yield
+        except BaseException:
+            cancelled.set()
+            raise

@@ -592,6 +592,7 @@ def test_ctrl_c_while_writing_exits_with_130(files, tmp_path, monkeypatch):
 
 ENDLESS = """
 import sys, time
+from daskroi import nifti
 from daskroi.cli import main
 from daskroi.nifti import NiftiFile
 
@@ -604,6 +605,8 @@ def endless(self, slab_frames=None, slabs=NiftiFile.slabs):
     for _ in range(1200):
         time.sleep(0.05)
         yield start, slab
+        for watcher in tuple(nifti._watchers):
+            watcher(1)
 
 NiftiFile.slabs = endless
 main(sys.argv[1:], prog_name="daskroi")

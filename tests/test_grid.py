@@ -145,6 +145,16 @@ def test_sizes_are_nibabels(name: str) -> None:
     np.testing.assert_allclose(grid.voxel_sizes, voxel_sizes(AFFINES[name]), rtol=1e-14)
     assert grid.voxel_volume == pytest.approx(abs(np.linalg.det(AFFINES[name])), rel=1e-12)
     assert grid.size == 120
+
+
+@pytest.mark.parametrize("size", [1.0, 2.0, 3.0, 2.5, 0.75])
+def test_volume_of_straight_voxels_is_exact(size: float) -> None:
+    assert Grid.make((1, 1, 1), np.diag([-size, size, size, 1])).voxel_volume == size**3
+
+
+@pytest.mark.parametrize("name", AFFINES)
+def test_keeps_the_affine(name: str) -> None:
+    grid = Grid.make((4, 5, 6), AFFINES[name])
     np.testing.assert_array_equal(grid.matrix, AFFINES[name])
 
 

@@ -160,6 +160,7 @@ def test_make_image() -> None:
     assert (found.name, found.attrs) == ("bold", {"a": 1})
     np.testing.assert_array_equal(found.time, np.arange(8) * 2.0)
     assert found.time.attrs["units"] == "s"
+    assert make_image(da.zeros((8, *SHAPE)), GRID).name is None
     volume = make_image(np.zeros(SHAPE), GRID)
     assert volume.dims == ("z", "y", "x")
     assert "time" not in volume.coords
