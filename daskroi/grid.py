@@ -145,8 +145,6 @@ def resample_nearest(
     # scipy's inverse, not NumPy's, and this product: what nilearn does; ties depend on the last bit
     transform = np.dot(linalg.inv(source.matrix), target.matrix)
     if source.affine == target.affine:
-        transform = np.eye(4)  # not the inverse's 1 - 1e-16: a hair outside is outside, for scipy
-    if source.affine == target.affine:
         transform = np.eye(4)  # not inv(A) A, whose rounding pushes edge voxels out
     matrix, offset = transform[:3, :3], transform[:3, 3]
     if np.all(np.diag(np.diag(matrix)) == matrix):

@@ -39,9 +39,9 @@ _watchers: list[Callable[[int], None]] = []
 
 @contextmanager
 def watch_slabs(watcher: Callable[[int], None]) -> Iterator[None]:
-    """Call ``watcher`` with the number of frames of every slab that was streamed in this process.
+    """Call ``watcher`` with the number of frames of every slab, for streams that begin meanwhile.
 
-    For progress bars; a watcher that raises ends the stream.
+    For progress bars, in this process; a watcher that raises ends the stream.
     """
     _watchers.append(watcher)
     try:
@@ -169,6 +169,7 @@ class NiftiFile:
         """
         from concurrent.futures import ThreadPoolExecutor
 
+        watchers = tuple(_watchers)  # of this stream to its end, so that it can be stopped late
         step = slab_frames or self.slab_frames()
         buffers = [np.empty(step * self.frame_bytes, np.uint8) for _ in range(2)]
         starts = range(0, self.frames, step)
@@ -197,7 +198,7 @@ class NiftiFile:
                 if i + 1 < len(starts):
                     ahead = pool.submit(read, i + 1)
                 yield start, slab
-                for watcher in tuple(_watchers):
+                for watcher in watchers:
                     watcher(len(slab))
 
     @property

@@ -601,11 +601,12 @@ def endless(self, slab_frames=None, slabs=NiftiFile.slabs):
     if self.n_time is None:  # the atlas
         yield start, slab
         return
+    watchers = tuple(nifti._watchers)
     print("reading", flush=True)
     for _ in range(1200):
         time.sleep(0.05)
         yield start, slab
-        for watcher in tuple(nifti._watchers):
+        for watcher in watchers:
             watcher(1)
 
 NiftiFile.slabs = endless
