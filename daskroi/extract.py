@@ -305,7 +305,7 @@ def _times(recipe: Recipe, run: xr.DataArray, file: NiftiFile | None) -> tuple[f
             "Pass t_r in seconds."
         )
     # the image's own times: a part of a run does not start at 0
-    return known, run.coords[TIME] if TIME in run.coords else time_coordinate(1, None)
+    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(1, None)
 
 
 def _nuisance(

@@ -225,6 +225,15 @@ def test_the_result_is_labelled(tmp_path: Path) -> None:
     assert ts.n_voxels.values.tolist() == counts
     np.testing.assert_allclose(ts.size_mm3, np.array(counts) * 8.0)
     np.testing.assert_allclose(ts.coverage, 1.0)
+    assert set(ts.coords) == {
+        "time",
+        "region",
+        "region_name",
+        "n_voxels",
+        "coverage",
+        "size_mm3",
+    }
+    assert set(dr.extract(path, atlas).coords) == set(ts.coords)
     assert ts.attrs["source"] == str(path)
     assert ts.attrs["atlas"] == "Mine"
     recipe = json.loads(ts.attrs["recipe"])
