@@ -23,7 +23,7 @@ def real_data() -> Path:
     absent is a failure, so that CI cannot pass by skipping.
     """
     named = os.environ.get("DASKROI_TEST_DATA")
-    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.path.abspath(named or Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "atlases").is_dir():
         if named:
             pytest.fail(f"DASKROI_TEST_DATA={named} holds no atlases")

@@ -23,7 +23,7 @@ from images import OBLIQUE, STRAIGHT
 from niftis import nifti_bytes, write
 
 from daskroi.errors import DaskroiError, DaskroiWarning
-from daskroi.nifti import NiftiFile, header_t_r, plausible_t_r
+from daskroi.nifti import NiftiFile, header_t_r, plausible_t_r, watch_slabs
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 RNG = np.random.default_rng(0)
@@ -235,6 +235,22 @@ def test_the_reader_fails(run: NiftiFile, monkeypatch: pytest.MonkeyPatch) -> No
 
     with pytest.raises(ZeroDivisionError):
         rest()
+    assert not readers()
+    assert not is_open(run)
+
+
+def test_watchers(run: NiftiFile) -> None:
+    seen: list[int] = []
+    with watch_slabs(seen.append):
+        assert len(list(run.slabs(5))) == 3
+    list(run.slabs(5))  # nobody watches
+    assert seen == [5, 5, 2]
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with watch_slabs(stop), pytest.raises(KeyboardInterrupt):
+        list(run.slabs(5))
     assert not readers()
     assert not is_open(run)
 

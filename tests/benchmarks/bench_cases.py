@@ -125,6 +125,7 @@ def inflaters(bold: str) -> tuple[Program, ...]:
 
 
 GZ = {"bold": "bold<short>.nii.gz", "atlas": "atlas48.nii.gz"}
+LONG = {"bold": "bold<long>.nii.gz", "atlas": "atlas48.nii.gz"}
 NII = {"bold": "bold<short>.nii", "atlas": "atlas48.nii.gz"}
 SCALED = {"bold": "scaled<short>.nii.gz", "atlas": "atlas400.nii.gz"}
 FOUR = {
@@ -164,6 +165,8 @@ def replace_who(program: Program, volumes: str) -> Program:
 CASES = (
     Case("gz-mean", ".nii.gz, mean, z-score", ours(MEAN, **GZ), (theirs(ZSCORE, **GZ),),
          faster=7, memory=0.25),
+    Case("gz-mean-long", ".nii.gz, mean, z-score, <long> volumes", ours(MEAN, **LONG),
+         (theirs(ZSCORE, **LONG),), faster=7, memory=0.25),
     Case("gz-scaled", "int16 × slope .nii.gz, 400 regions, detrend, 0.01–0.1 Hz",
          ours(f"dr.extract({{bold}}, {{atlas}}, {BAND})", **SCALED),
          (theirs(BAND, **SCALED),), faster=10, memory=0.20),
