@@ -8,7 +8,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.delayed import delayed
 from numpy.typing import ArrayLike, NDArray
 
 from daskroi.censor import kept_frames, sample_mask_to_bool, split_runs
@@ -99,7 +98,7 @@ def clean(
     cleaned = da.map_blocks(
         _clean_block,
         *arrays,
-        steps=delayed(_with_imports, pure=True)(steps),
+        steps=steps,
         keep=keep,
         runs=None if runs is None else np.asarray(runs),
         chunks=((len(frames),), (n_region,)),
@@ -207,17 +206,6 @@ def _one_chunk(array: Any) -> da.Array:
         return da.from_array(array, chunks=-1)
     # left to choose a method, rechunk imports distributed: 0.1 s where there is no cluster
     return array if array.npartitions == 1 else array.rechunk(-1, method="tasks")
-
-
-def _with_imports(steps: CleanSteps) -> CleanSteps:
-    """Import what the steps will need: a task of its own, done while the image is being read.
-
-    scipy.signal takes 0.4 s, a fifth of a whole 300-volume extraction, and reading leaves a core
-    idle.
-    """
-    if steps.active_filter == "butterworth":
-        import scipy.signal  # noqa: F401
-    return steps
 
 
 def _clean_block(

@@ -141,7 +141,7 @@ def test_a_file_that_changes_is_an_error_not_a_mixture(tmp_path: Path, plan: str
     path = good(tmp_path, "run.nii")
     ts = dr.extract(path, images.labels(RNG), plan=plan)
     images.save(images.run(RNG, (6, 7, 5, 41)), path)
-    with pytest.raises(DaskroiError, match="run.nii: the file changed after it was opened"):
+    with pytest.raises(DaskroiError, match=r"run.nii: the file changed after it was opened"):
         ts.compute()
 
 
