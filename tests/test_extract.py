@@ -344,6 +344,26 @@ def test_repetition_time_comes_from_argument_sidecar_header(tmp_path: Path) -> N
     assert float(ts.time[1]) == 1.0
 
 
+def test_templates_that_differ_are_said_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    name = "sub-01_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
+    run = images.save(images.run(rng), tmp_path / name)
+    labels = images.labels(rng)
+    named = images.save(labels, tmp_path / "tpl-MNI152NLin6Asym_atlas-X_dseg.nii.gz")
+    labels.header["descrip"] = b"MNI152NLin6Asym"
+    told = images.save(labels, tmp_path / "atlas.nii.gz")
+    for atlas in (named, told):
+        for image in (run, nib.load(run), dr.open_image(run)):
+            with pytest.warns(DaskroiWarning) as said:
+                dr.extract(image, atlas)
+            [warning] = said
+            text = str(warning.message)
+            assert "MNI152NLin2009cAsym" in text
+            assert "MNI152NLin6Asym" in text
+            assert "shifted" in text
+            assert warning.filename == __file__
+
+
 def test_milliseconds(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     labels = images.labels(rng)
