@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,10 +137,6 @@ class NiftiFile:
     def frame_bytes(self) -> int:
         """Bytes of one volume as stored."""
         return self.grid.size * np.dtype(self.dtype).itemsize
-
-    def with_t_r(self, t_r: float, t_r_source: str) -> NiftiFile:
-        """The same file with another repetition time."""
-        return replace(self, t_r=t_r, t_r_source=t_r_source)
 
     def slab_frames(self, slab_bytes: int = SLAB_BYTES) -> int:
         """Volumes in a slab of about ``slab_bytes``, at least one."""
