@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError, warn
-from daskroi.fitted import FittedAtlas, list_regions
+from daskroi.placement import list_regions
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+    from daskroi.fitted import FittedAtlas
 
 __all__ = ["RegionColumns", "as_frame", "split_signals", "treat_lost"]
 
@@ -26,8 +28,9 @@ class RegionColumns:
     keep_masked_labels: bool
     lut_: pd.DataFrame
 
-    def _get_fitted(self) -> FittedAtlas:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _get_fitted(self) -> FittedAtlas: ...
 
     def _column_ids(self) -> NDArray[np.int64]:
         fitted = self._get_fitted()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiWarning, warn
+from daskroi.errors import DaskroiError, warn
 from daskroi.grid import Grid, resample_nearest
-from daskroi.placement import Mask, Placement, place
+from daskroi.placement import Mask, Placement, list_regions, lost_regions_unsaid, place
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -23,39 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FittedAtlas",
-    "list_regions",
-    "lost_regions_unsaid",
     "nifti_image",
     "without_absent",
 ]
-
-
-@contextmanager
-def lost_regions_unsaid() -> Iterator[None]:
-    """Without the warning that regions without a voxel are NaN: the masker has its own.
-
-    Examples
-    --------
-    >>> from daskroi.errors import warn
-    >>> with lost_regions_unsaid():
-    ...     warn("atlas: 1 of 2 regions have no voxel in the image and mask and are NaN: 7 V1.")
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*regions have no voxel", DaskroiWarning)
-        yield
-
-
-def list_regions(ids: Iterable[Any], names: Iterable[Any], limit: int = 20) -> str:
-    """Id and name of regions, for messages.
-
-    Examples
-    --------
-    >>> list_regions([3, 7, 9], ["V1", "V2", "V4"], limit=2)
-    '3 V1, 7 V2 and 1 more'
-    """
-    listed = [f"{i} {n}" for i, n in zip(ids, names, strict=True)]
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
 
 
 def without_absent(atlas: Atlas) -> Atlas:

@@ -10,7 +10,8 @@ import numpy as np
 from daskroi.columns import RegionColumns, as_frame, split_signals, treat_lost
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
 from daskroi.estimator import Estimator, describe
-from daskroi.fitted import FittedAtlas, lost_regions_unsaid, without_absent
+from daskroi.fitted import FittedAtlas, without_absent
+from daskroi.placement import load_mask, lost_regions_unsaid
 from daskroi.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -200,7 +201,6 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         from daskroi.atlas import load_atlas
         from daskroi.image import grid_of
         from daskroi.openimage import open_image
-        from daskroi.placement import load_mask
 
         self._check_parameters()
         # joblib's Memory(location=None) caches nothing either

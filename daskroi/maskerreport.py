@@ -7,7 +7,8 @@ from typing import Any
 
 from daskroi.errors import warn
 from daskroi.estimator import describe
-from daskroi.fitted import FittedAtlas, list_regions
+from daskroi.fitted import FittedAtlas
+from daskroi.placement import list_regions
 from daskroi.report import Report
 
 __all__ = ["report_of"]

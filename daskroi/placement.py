@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,42 @@ from daskroi.openimage import open_image
 if TYPE_CHECKING:
     from daskroi.atlas import Atlas
 
-__all__ = ["Mask", "Placement", "coverage", "load_mask", "place"]
+__all__ = [
+    "Mask",
+    "Placement",
+    "coverage",
+    "list_regions",
+    "load_mask",
+    "lost_regions_unsaid",
+    "place",
+]
+
+
+# a context variable, not a warnings filter: filters are shared by all threads
+_say_lost: ContextVar[bool] = ContextVar("say_lost", default=True)
+
+
+@contextmanager
+def lost_regions_unsaid() -> Iterator[None]:
+    """Without the warning that regions without a voxel are NaN, for callers with their own."""
+    token = _say_lost.set(False)
+    try:
+        yield
+    finally:
+        _say_lost.reset(token)
+
+
+def list_regions(ids: Iterable[Any], names: Iterable[Any], limit: int = 20) -> str:
+    """Id and name of regions, for messages.
+
+    Examples
+    --------
+    >>> list_regions([3, 7, 9], ["V1", "V2", "V4"], limit=2)
+    '3 V1, 7 V2 and 1 more'
+    """
+    listed = [f"{i} {n}" for i, n in zip(ids, names, strict=True)]
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,14 +232,10 @@ def _in_view(atlas: Atlas, grid: Grid) -> NDArray[np.float64]:
 
 
 def _name_lost(atlas: Atlas, placement: Placement, name: str) -> None:
-    names = [
-        f"{i} {n}"
-        for i, n, lost in zip(atlas.ids, atlas.names, placement.lost, strict=True)
-        if lost
-    ]
-    if names:
-        listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if names[20:] else "")
+    lost = placement.lost
+    if lost.any() and _say_lost.get():
+        names = np.array(atlas.names, dtype=object)
         warn(
-            f"{name}: {len(names)} of {len(atlas.ids)} regions have no voxel in the image and mask "
-            f"and are NaN: {listed}."
+            f"{name}: {lost.sum()} of {len(lost)} regions have no voxel in the image and mask "
+            f"and are NaN: {list_regions(atlas.ids[lost], names[lost])}."
         )

@@ -64,7 +64,6 @@ ARROWS = {
     "labelimage": {"labeltable", "templates", "openimage", "image"},
     "atlas": {"labelimage", "labeltable", "templates", "image"},
     "highvariance": {"placement", "reduce"},
-    "columns": {"fitted"},
     "maskerreport": {"estimator", "fitted"},
     "masker": {"estimator", "fitted", "columns", "maskerreport"},
     "store": {"sidecar"},

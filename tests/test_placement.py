@@ -19,7 +19,14 @@ from daskroi.atlas import Atlas, load_atlas
 from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.grid import Grid
 from daskroi.image import make_image
-from daskroi.placement import Mask, Placement, coverage, load_mask, place
+from daskroi.placement import (
+    Mask,
+    Placement,
+    coverage,
+    load_mask,
+    lost_regions_unsaid,
+    place,
+)
 
 FLIPPED = np.array([[-2.0, 0, 0, 8], [0, 2, 0, -6], [0, 0, 3, -4], [0, 0, 0, 1]])
 IDS = [1, 2, 5, 9, 2**31 - 1]
@@ -250,3 +257,16 @@ def test_mask_on_another_grid_is_nilearns(image: Grid, own: Grid, seed: int) -> 
     expected = nearest(mask.values.view("u1"), own, image).astype(bool)
     assume(expected.any())
     np.testing.assert_array_equal(mask.on(image), expected)
+
+
+def test_lost_regions_unsaid_is_for_one_thread_only() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    labels = nib.Nifti1Image(np.arange(1, 9, dtype="i4").reshape(2, 2, 2), STRAIGHT)
+    atlas, grid = load_atlas(labels), Grid.make((2, 2, 1), STRAIGHT)
+    with lost_regions_unsaid():
+        place(atlas, grid)
+        with ThreadPoolExecutor(1) as pool, pytest.warns(DaskroiWarning, match="4 of 8 regions"):
+            pool.submit(place, atlas, grid).result()
+    with pytest.warns(DaskroiWarning, match="4 of 8 regions"):
+        place(atlas, grid)
