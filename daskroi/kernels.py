@@ -63,7 +63,7 @@ class RegionIndex:
         column = np.searchsorted(ids, flat)
         column[column == len(ids)] = 0
         kept = np.flatnonzero(ids[column] == flat) if len(ids) else np.empty(0, np.intp)
-        # int16 keys make the stable sort a radix sort: 20 ms for a 1 mm atlas instead of 200
+        # int16 keys make the stable sort a radix sort: 26 ms for 1.7 million voxels instead of 69
         column = column[kept].astype(np.int16 if len(ids) < 2**15 else np.int32)
         order = np.argsort(column, kind="stable")
         bounds = np.searchsorted(column[order], np.arange(len(ids) + 1))
