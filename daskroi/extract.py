@@ -14,7 +14,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError, warn
 from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
-from daskroi.kernels import RegionIndex
+from daskroi.regions import RegionIndex
 from daskroi.nifti import plausible_t_r
 from daskroi.placement import Placement, coverage, load_mask, place
 from daskroi.recipe import Recipe

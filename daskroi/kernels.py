@@ -1,4 +1,4 @@
-"""Label reducers: which voxels make a region, and what is done with their values.
+"""Reducers: what is done with the values of a region's voxels.
 
 NumPy only, for it runs inside a task on a bare worker. A reduction has three steps, so that a
 region may lie in several chunks of space: ``partial`` on one block, ``combine`` over blocks of
@@ -8,114 +8,18 @@ space, ``finalize`` to the number that was asked for. Partials are float64 array
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NAN_POLICIES", "REDUCERS", "Reducer", "RegionIndex", "partial"]
+from daskroi.regions import RegionIndex
+
+__all__ = ["NAN_POLICIES", "REDUCERS", "Reducer", "combine", "finalize", "partial"]
 
 NAN_POLICIES = ("zero", "omit", "propagate")
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class RegionIndex:
-    """Voxels of every region in one volume, sorted by region.
-
-    Regions without a voxel keep their place: ``bounds`` does not move there.
-
-    Parameters
-    ----------
-    voxels : int array, (voxel,)
-        Flat C-order positions in a (z, y, x) volume; region after region, ascending within one.
-    bounds : int array, (region + 1,)
-        ``voxels[bounds[r]:bounds[r + 1]]`` is region r.
-    shape : tuple of 3 int
-        (z, y, x) of the volume.
-
-    Examples
-    --------
-    >>> labels = np.array([[[0, 7, 7], [3, 3, 0]]])
-    >>> index = RegionIndex.of_labels(labels, np.array([3, 5, 7]))
-    >>> index.voxels, index.counts
-    (array([3, 4, 1, 2]), array([2, 0, 2]))
-    """
-
-    voxels: NDArray[np.intp]
-    bounds: NDArray[np.intp]
-    shape: tuple[int, int, int]
-
-    @classmethod
-    def of_labels(
-        cls,
-        labels: NDArray[np.integer],
-        ids: NDArray[np.integer],
-        mask: NDArray[np.bool_] | None = None,
-    ) -> RegionIndex:
-        """Index the voxels of ``ids`` (ascending) in a label volume, inside ``mask`` if given."""
-        flat = labels.ravel()
-        if mask is not None:
-            flat = flat[(voxels := np.flatnonzero(mask))]
-        column = np.searchsorted(ids, flat)
-        column[column == len(ids)] = 0
-        kept = np.flatnonzero(ids[column] == flat) if len(ids) else np.empty(0, np.intp)
-        # int16 keys make the stable sort a radix sort: 26 ms for 1.7 million voxels instead of 69
-        column = column[kept].astype(np.int16 if len(ids) < 2**15 else np.int32)
-        order = np.argsort(column, kind="stable")
-        bounds = np.searchsorted(column[order], np.arange(len(ids) + 1))
-        kept = kept[order]
-        return cls(kept if mask is None else voxels[kept], bounds, labels.shape)
-
-    @classmethod
-    def concat(cls, parts: Sequence[RegionIndex]) -> RegionIndex:
-        """Several atlases on one grid, side by side: they are reduced from one read."""
-        if len(parts) == 1:
-            return parts[0]
-        starts = np.cumsum([0] + [len(p.voxels) for p in parts])
-        bounds = [p.bounds[:-1] + s for p, s in zip(parts, starts, strict=False)]
-        return cls(
-            np.concatenate([p.voxels for p in parts]),
-            np.concatenate([*bounds, starts[-1:]]),
-            parts[0].shape,
-        )
-
-    @property
-    def n_regions(self) -> int:
-        """Number of regions, empty ones included."""
-        return len(self.bounds) - 1
-
-    @property
-    def counts(self) -> NDArray[np.intp]:
-        """Voxels per region, (region,)."""
-        return np.diff(self.bounds)
-
-    @cached_property
-    def token(self) -> str:
-        """Hash of the content: what dask names, and workers cache, by."""
-        digest = sha256(repr(self.shape).encode())
-        digest.update(np.ascontiguousarray(self.voxels, np.int64).data)
-        digest.update(np.ascontiguousarray(self.bounds, np.int64).data)
-        return digest.hexdigest()
-
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return ("daskroi.RegionIndex", self.token)
-
-    def within(self, box: tuple[tuple[int, int], ...]) -> RegionIndex:
-        """The same regions in a block of the volume: ((z0, z1), (y0, y1), (x0, x1))."""
-        if all(lo == 0 and hi == n for (lo, hi), n in zip(box, self.shape, strict=True)):
-            return self
-        zyx = np.unravel_index(self.voxels, self.shape)
-        inside = np.ones(len(self.voxels), bool)
-        for axis, (lo, hi) in zip(zyx, box, strict=True):
-            inside &= (axis >= lo) & (axis < hi)
-        shape = tuple(hi - lo for lo, hi in box)
-        local = tuple(a[inside] - lo for a, (lo, _) in zip(zyx, box, strict=True))
-        bounds = np.concatenate([[0], np.cumsum(inside)])[self.bounds]
-        return RegionIndex(np.ravel_multi_index(local, shape), bounds, shape)  # type: ignore[arg-type]
 
 
 class _Segments:
@@ -165,6 +69,11 @@ class Reducer:
     finalize: Callable[[Floats, Floats], Floats]
     scale: Callable[[Floats, Floats, float, float], Floats]
 
+    @property
+    def linear(self) -> bool:
+        """Whether it is a weighted sum of the voxels, which a sparse matrix can be."""
+        return self.name in ("mean", "sum")
+
 
 def partial(
     slab: NDArray,
@@ -194,24 +103,17 @@ def partial(
     float64 array, (time, field, region)
     """
     flat = slab.reshape(len(slab), -1)
+    if index.weights is not None:
+        return _weighted_partial(flat, index, reducer, nan_policy, slope, inter)
     segments = _Segments(index.bounds)
     out = np.empty((len(flat), reducer.fields + 2, index.n_regions))
     out[:, -2:] = segments.counts
-    integer = slab.dtype.kind not in "f"
     # a bounded number of frames at once: gathered values of 132,000 voxels are 1 MB a frame
     step = max(1, (8 << 20) // max(1, 8 * len(index.voxels)))
     for t in range(0, len(flat), step):
         frames = out[t : t + step]
-        values = flat[t : t + step].take(index.voxels, axis=1)
-        if not values.dtype.isnative:
-            values = values.astype(values.dtype.newbyteorder("="))
-        if integer:
-            frames[:, :-2] = reducer.partial(values, None, segments)
-            continue
-        if (slope, inter) != (1.0, 0.0):
-            values = values * np.float64(slope) + inter  # float32 would stay float32
-        valid = np.isfinite(values)
-        if valid.all():
+        values, valid = gather(flat[t : t + step], index.voxels, slope, inter)
+        if valid is None:
             frames[:, :-2] = reducer.partial(values, None, segments)
             continue
         frames[:, -1] = segments.sum(valid)
@@ -223,6 +125,49 @@ def partial(
                 values = np.where(valid, values, 0)
             with np.errstate(invalid="ignore"):  # NaN and inf - inf are what was asked for
                 frames[:, :-2] = reducer.partial(values, None, segments)
+    return out
+
+
+def gather(
+    flat: NDArray, voxels: NDArray[np.intp], slope: float = 1.0, inter: float = 0.0
+) -> tuple[NDArray, NDArray[np.bool_] | None]:
+    """Values of some voxels (time, voxel), and which are finite: None if all are.
+
+    Integers come as stored, floats scaled; in native byte order.
+    """
+    values = flat.take(voxels, axis=1)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    if values.dtype.kind != "f":
+        return values, None
+    if (slope, inter) != (1.0, 0.0):
+        values = values * np.float64(slope) + inter  # float32 would stay float32
+    valid = np.isfinite(values)
+    return values, None if valid.all() else valid
+
+
+def _weighted_partial(
+    flat: NDArray,
+    index: RegionIndex,
+    reducer: Reducer,
+    nan_policy: str,
+    slope: float,
+    inter: float,
+) -> Floats:
+    """`partial` where voxels have weights: a sparse product per frame."""
+    assert reducer.linear  # Recipe and extract refuse others
+    out = np.empty((len(flat), reducer.fields + 2, index.n_regions))
+    out[:, -2:] = index.totals
+    for t, frame in enumerate(out):
+        (values,), valid = gather(flat[t : t + 1], index.used, slope, inter)
+        if valid is not None:
+            frame[-1] = index.matrix @ valid[0].astype(np.float64)
+            if nan_policy == "omit":
+                frame[-2] = frame[-1]
+            if nan_policy != "propagate":
+                values = np.where(valid[0], values, 0)
+        with np.errstate(invalid="ignore"):  # inf - inf is what was asked for
+            frame[0] = index.matrix @ values.astype(np.float64, copy=False)
     return out
 
 

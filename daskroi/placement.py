@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from daskroi.errors import DaskroiError, warn
 from daskroi.grid import Grid, resample_nearest
 from daskroi.image import grid_of
-from daskroi.kernels import RegionIndex
+from daskroi.regions import RegionIndex
 from daskroi.openimage import open_image
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi import kernels
-from daskroi.kernels import REDUCERS, Reducer, RegionIndex
+from daskroi.kernels import REDUCERS, Reducer
+from daskroi.regions import RegionIndex
 from daskroi.openimage import CHUNK_BYTES
 
 if TYPE_CHECKING:

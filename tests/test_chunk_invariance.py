@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import daskroi as dr
-from daskroi.kernels import REDUCERS, RegionIndex
+from daskroi.kernels import REDUCERS
+from daskroi.regions import RegionIndex
 from daskroi.openimage import as_file
 from daskroi.reduce import finalize, stream_partials
 

@@ -16,7 +16,17 @@ PACKAGE = Path(daskroi.__file__).parent
 FLOORS = {
     -1: {"errors"},
     # numbers: NumPy and SciPy only
-    0: {"grid", "kernels", "steps", "censor", "filters", "signals", "compcor", "recipe"},
+    0: {
+        "grid",
+        "regions",
+        "kernels",
+        "steps",
+        "censor",
+        "filters",
+        "signals",
+        "compcor",
+        "recipe",
+    },
     # doors: bytes <-> arrays
     1: {
         "bytesource",
@@ -57,6 +67,7 @@ ARROWS = {
     "filters": {"steps"},
     "signals": {"censor", "filters", "steps"},
     "compcor": {"filters"},
+    "kernels": {"regions"},
     "recipe": {"kernels", "steps"},
     "nifti": {"bytesource"},
     "openimage": {"bytesource", "nifti", "image"},

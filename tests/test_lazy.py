@@ -16,7 +16,8 @@ import pytest
 
 import daskroi as dr
 from daskroi.bytesource import ByteSource
-from daskroi.kernels import REDUCERS, RegionIndex
+from daskroi.kernels import REDUCERS
+from daskroi.regions import RegionIndex
 from daskroi.nifti import NiftiFile
 from daskroi.recipe import Recipe
 from daskroi.steps import CleanSteps

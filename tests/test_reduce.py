@@ -18,7 +18,8 @@ from niftis import nifti_bytes, write
 
 from daskroi import kernels, reduce
 from daskroi.errors import DaskroiError
-from daskroi.kernels import NAN_POLICIES, REDUCERS, RegionIndex
+from daskroi.kernels import NAN_POLICIES, REDUCERS
+from daskroi.regions import RegionIndex
 from daskroi.nifti import NiftiFile
 from daskroi.openimage import lazy_image
 from daskroi.reduce import block_partials, dask_array, finalize, stream_partials
