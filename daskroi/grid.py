@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from daskroi.errors import DaskroiError
 
-__all__ = ["Grid", "resample_nearest"]
+__all__ = ["Grid", "resample_nearest", "voxel_transform"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,34 @@ class Grid:
         return f"{nx} x {ny} x {nz} voxels of {sizes} mm, origin ({origin}) mm"
 
 
+def voxel_transform(
+    source: Grid, target: Grid
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Matrix and offset from voxels of ``target`` to voxels of ``source``, (x, y, z).
+
+    Returns
+    -------
+    matrix : float64 array, (3, 3), or (3,) where axes do not mix
+        For `scipy.ndimage.affine_transform`, which separates the axes when it gets a diagonal.
+    offset : float64 array, (3,)
+
+    Notes
+    -----
+    Built as nilearn's ``resample_img`` builds it: which voxels fall outside, and how ties fall,
+    depends on the last bit.
+    """
+    from scipy import linalg
+
+    # scipy's inverse, not NumPy's, and this product
+    transform = np.dot(linalg.inv(source.matrix), target.matrix)
+    if source.affine == target.affine:
+        transform = np.eye(4)  # not inv(A) A, whose rounding pushes edge voxels out
+    matrix, offset = transform[:3, :3], transform[:3, 3]
+    if np.all(np.diag(np.diag(matrix)) == matrix):
+        matrix = np.diag(matrix).copy()
+    return matrix, offset
+
+
 def resample_nearest(
     values: NDArray[Any], source: Grid, target: Grid, fill: float = 0
 ) -> NDArray[Any]:
@@ -140,15 +168,9 @@ def resample_nearest(
     """
     if source.same_as(target):
         return values
-    from scipy import linalg, ndimage
+    from scipy import ndimage
 
-    # scipy's inverse, not NumPy's, and this product: what nilearn does; ties depend on the last bit
-    transform = np.dot(linalg.inv(source.matrix), target.matrix)
-    if source.affine == target.affine:
-        transform = np.eye(4)  # not inv(A) A, whose rounding pushes edge voxels out
-    matrix, offset = transform[:3, :3], transform[:3, 3]
-    if np.all(np.diag(np.diag(matrix)) == matrix):
-        matrix = np.diag(matrix)  # scipy's separable path, as in nilearn
+    matrix, offset = voxel_transform(source, target)
     # 1-byte and big-endian types take scipy's slow or missing ways
     native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
     out = ndimage.affine_transform(

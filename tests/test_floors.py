@@ -19,6 +19,8 @@ FLOORS = {
     0: {
         "grid",
         "regions",
+        "smoothing",
+        "resampling",
         "kernels",
         "steps",
         "censor",
@@ -68,6 +70,8 @@ ARROWS = {
     "signals": {"censor", "filters", "steps"},
     "compcor": {"filters"},
     "kernels": {"regions"},
+    "smoothing": {"grid"},
+    "resampling": {"grid"},
     "recipe": {"kernels", "steps"},
     "nifti": {"bytesource"},
     "openimage": {"bytesource", "nifti", "image"},
