@@ -22,8 +22,10 @@ _HOMES = {
     "DaskroiError": "errors",
     "DaskroiWarning": "errors",
     "Grid": "grid",
+    "MapsAtlas": "maps",
     "NiftiLabelsMasker": "masker",
     "Recipe": "recipe",
+    "SphereAtlas": "spheres",
     "clean": "clean",
     "extract": "extract",
     "grid_of": "image",
@@ -32,6 +34,8 @@ _HOMES = {
     "make_image": "image",
     "make_phantom": "phantom",
     "open_image": "openimage",
+    "resample": "spatial",
+    "smooth": "spatial",
     "write_phantom": "phantom",
 }
 
@@ -40,8 +44,10 @@ __all__ = [
     "DaskroiError",
     "DaskroiWarning",
     "Grid",
+    "MapsAtlas",
     "NiftiLabelsMasker",
     "Recipe",
+    "SphereAtlas",
     "__version__",
     "clean",
     "extract",
@@ -51,6 +57,8 @@ __all__ = [
     "make_image",
     "make_phantom",
     "open_image",
+    "resample",
+    "smooth",
     "write_phantom",
 ]
 
@@ -62,10 +70,13 @@ if TYPE_CHECKING:
     from daskroi.grid import Grid
     from daskroi.highvariance import high_variance_confounds
     from daskroi.image import grid_of, make_image
+    from daskroi.maps import MapsAtlas
     from daskroi.masker import NiftiLabelsMasker
     from daskroi.openimage import open_image
     from daskroi.phantom import make_phantom, write_phantom
     from daskroi.recipe import Recipe
+    from daskroi.spatial import resample, smooth
+    from daskroi.spheres import SphereAtlas
 
 
 def __getattr__(name: str) -> Any:

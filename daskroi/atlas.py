@@ -1,36 +1,45 @@
-"""Atlases: a label image and the table of its regions, joined by label id and nothing else."""
+"""Atlases: label images, joined with their table by label id, and the door to soft atlases."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
-from daskroi.labelimage import LabelImage, read_label_image, stem_of
-from daskroi.labeltable import read_label_table, some
+from daskroi.labelimage import LabelImage, MapsImage, read_atlas_image
+from daskroi.labeltable import read_label_table
+from daskroi.maps import MapsAtlas
+from daskroi.regiontable import (
+    RegionAxis,
+    checked_labels,
+    join_by_id,
+    name_by_position,
+    table_beside,
+    with_sizes,
+)
+from daskroi.seeds import Seeds
+from daskroi.spheres import SphereAtlas
 from daskroi.templates import template_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["Atlas", "load_atlas"]
+__all__ = ["Atlas", "load_atlas", "load_label_atlas"]
 
-_COMPUTED = ("n_voxels", "size_mm3", "relative_size_percent")
+_Any = TypeVar("_Any", bound="Atlas | MapsAtlas | SphereAtlas")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Atlas:
+class Atlas(RegionAxis):
     """A label image with its region table. Made by `load_atlas`.
 
     Parameters
@@ -71,16 +80,6 @@ class Atlas:
         self.labels.setflags(write=False)
 
     @property
-    def ids(self) -> NDArray[np.int64]:
-        """Label ids of the regions, ascending: the values of the region axis."""
-        return self.table["index"].to_numpy(dtype=np.int64)
-
-    @property
-    def names(self) -> list[str]:
-        """Region names in the order of ``ids``."""
-        return [str(n) for n in self.table["name"]]
-
-    @property
     def image(self) -> xr.DataArray:
         """Label image as a DataArray with dims (z, y, x); shares the voxels."""
         from daskroi.image import make_image
@@ -97,59 +96,57 @@ class Atlas:
             digest.update(plane.astype("<i8").tobytes())
         return digest.hexdigest()
 
-    def __eq__(self, other: object) -> bool:
-        return self.hash == other.hash if isinstance(other, Atlas) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.hash)
-
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return "daskroi.Atlas", self.hash
-
-    def _summary(self) -> str:
+    @property
+    def summary(self) -> str:
+        """One line for people: regions, grid, template."""
         empty = int((self.table["n_voxels"] == 0).sum())
         regions = f"{len(self.table)} region{'s' if len(self.table) != 1 else ''}"
         if empty:
             regions += f" ({empty} without voxels)"
         return ", ".join(filter(None, (regions, self.grid.describe(), self.template)))
 
-    def __repr__(self) -> str:
-        return f"<Atlas {self.name!r}: {self._summary()}>"
-
-    def _repr_html_(self) -> str:
-        rows = self.table.to_html(index=False, max_rows=20)
-        return f"<b>Atlas {escape(self.name)}</b>: {escape(self._summary())}{rows}"
-
 
 def load_atlas(
     image: Any,
     lut: Any = None,
-    labels: Sequence[str] | None = None,
+    labels: Any = None,
     background_label: int = 0,
     *,
+    radius: float | None = None,
+    allow_overlap: bool = True,
     name: str | None = None,
     storage_options: dict[str, Any] | None = None,
-) -> Atlas:
-    """Load a label image and the names of its regions.
+) -> Atlas | MapsAtlas | SphereAtlas:
+    """Load an atlas, a label image, probabilistic maps or seeds, and the names of its regions.
 
     Parameters
     ----------
-    image : str, Path, nibabel image, DataArray, Atlas, or nilearn Bunch
-        Label image: one whole number per voxel. A path or URL to a NIfTI file, a nibabel image, a
-        DataArray with dims (z, y, x), or what a nilearn fetcher returns (``maps``, with ``lut`` or
-        else ``labels``). An `Atlas` is returned as it is when nothing else is given.
+    image : str, Path, nibabel image, DataArray, atlas, nilearn Bunch, or coordinates
+        A label image (one volume, one whole number per voxel) or probabilistic maps (more than one
+        volume, one per region): a path or URL to a NIfTI file, a nibabel image, a DataArray with
+        dims (z, y, x) or (time, z, y, x), or what a nilearn fetcher returns (``maps``, with
+        ``lut`` or else ``labels``). Seeds: an array-like (seed, 3) of mm, a DataFrame with columns
+        ``x``, ``y``, ``z``, or what a nilearn fetcher of coordinates returns (``rois``). An atlas
+        is returned as it is when nothing else is given.
     lut : path or DataFrame, optional
-        Label table, see `read_label_table`; joined on ``index`` only, so its order is irrelevant.
-        Regions it has and the image has not stay in the table with ``n_voxels`` 0 (except from a
-        FreeSurfer colour table, which lists all structures there are). Without ``lut`` and
-        ``labels``, the table beside the file is used: ``X_dseg.tsv`` for ``X_dseg.nii.gz`` (with
-        or without its ``res-`` entity), ``X_dseg.tsv`` or ``X.tsv`` for ``X.nii.gz``. Without
-        that, the ids are the names.
-    labels : list of str, optional
-        Names in ascending order of the ids in the image. A "Background" entry may be there or not;
-        it is taken out.
+        Label table, see `read_label_table`. For a label image it is joined on ``index`` only, so
+        its order is irrelevant. Regions it has and the image has not stay in the table with
+        ``n_voxels`` 0 (except from a FreeSurfer colour table, which lists all structures there
+        are). For maps and seeds its rows are theirs, in order. Without ``lut`` and ``labels``, the
+        table beside the file is used: ``X_dseg.tsv`` for ``X_dseg.nii.gz`` (with or without its
+        ``res-`` entity), ``X_dseg.tsv`` or ``X.tsv`` for ``X.nii.gz``; for maps ``probseg`` stands
+        for ``dseg``. Without that, the ids are the names.
+    labels : list of str or DataFrame, optional
+        Names in ascending order of the ids in the image, or in the order of maps or seeds. A
+        "Background" entry may be there or not; it is taken out. A table is taken as ``lut``.
     background_label : int
-        Label of voxels in no region. Non-finite voxels count as background too.
+        Label of voxels in no region. Non-finite voxels count as background too. Maps and seeds
+        have none.
+    radius : float, optional
+        For seeds, in mm; without it, every seed is a single voxel.
+    allow_overlap : bool
+        Whether maps and spheres may share voxels; if not, it is an error when they do. Spheres
+        are asked when they meet an image.
     name : str, optional
         Name of the atlas; the ``atlas-`` entity or the file name without ending if not given.
     storage_options : dict, optional
@@ -157,13 +154,16 @@ def load_atlas(
 
     Returns
     -------
-    Atlas
+    Atlas, MapsAtlas or SphereAtlas
+        Of a label image, of maps, of seeds.
 
     Raises
     ------
     DaskroiError
-        ``lut`` and ``labels`` together; fractional labels; no label; more than one volume; complex
-        or RGB voxels; singular affine; a damaged file; a table none of whose ids is in the image.
+        ``lut`` and ``labels`` together; fractional labels; no label; complex or RGB voxels;
+        singular affine; a damaged file; a table none of whose ids is in the image. Of maps and
+        seeds: not as many names as regions; ``radius`` of what is not seeds, or not positive;
+        seeds that are not three finite numbers; maps that overlap and may not.
     DaskroiNotFoundError
         No such file.
 
@@ -191,24 +191,137 @@ def load_atlas(
        index name  n_voxels  size_mm3  relative_size_percent
     0      3   V1        16     128.0                   80.0
     1      7   V2         4      32.0                   20.0
+    >>> load_atlas([(0, -52, 18), (46, -68, 32)], labels=["PCC", "IPL"], radius=8)
+    <SphereAtlas 'spheres': 2 spheres of radius 8 mm>
     """
-    labels = _checked_labels(labels)
-    if lut is not None and labels:
-        raise DaskroiError("lut and labels are both given. Give one: both say the regions' names.")
+    options = {"name": name, "storage_options": storage_options, "allow_overlap": allow_overlap}
+    return _load(image, lut, labels, background_label, radius, options)
+
+
+def load_label_atlas(
+    image: Any,
+    lut: Any = None,
+    labels: Any = None,
+    background_label: int = 0,
+    *,
+    name: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Atlas:
+    """`load_atlas` where only a label image will do: maps, runs and seeds are refused.
+
+    Raises
+    ------
+    DaskroiError
+        As `load_atlas`; more than one volume, of which no voxel is read; seeds.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> load_label_atlas(nib.Nifti1Image(np.ones((2, 2, 2), "u1"), np.eye(4))).names
+    ['1']
+    """
+    options = {"name": name, "storage_options": storage_options, "allow_overlap": True}
+    atlas = _load(image, lut, labels, background_label, None, options, maps=False)
+    if not isinstance(atlas, Atlas):
+        raise DaskroiTypeError(
+            f"A {type(atlas).__name__} was given where only a label image will do. Give the label "
+            "image of the atlas (dseg, maxprob)."
+        )
+    return atlas
+
+
+def _load(
+    image: Any,
+    lut: Any,
+    labels: Any,
+    background_label: int,
+    radius: float | None,
+    options: dict[str, Any],
+    *,
+    maps: bool = True,
+) -> Atlas | MapsAtlas | SphereAtlas:
+    if hasattr(labels, "columns") or getattr(getattr(labels, "dtype", None), "names", None):
+        import pandas as pd
+
+        lut, labels = _one_of(lut, pd.DataFrame(labels)), None
+    labels = checked_labels(labels)
+    _one_of(lut, labels or None)
     background = _checked_background(background_label)
-    if _maps(image) is not None:
-        return _from_bunch(image, lut, labels, background, name, storage_options)
-    if isinstance(image, Atlas):
-        if lut is None and not labels and background in (0, image.background_label):
-            return replace(image, name=name) if name and name != image.name else image
-        background = background or image.background_label
+    if (inner := _field(image, "maps")) is not None:
         if lut is None and not labels:
-            lut = image.table
+            lut = _field(image, "lut")
+            labels = _field(image, "labels") if lut is None else []
+        atlas = _load(inner, lut, labels, background, radius, options, maps=maps)
+        return _in_template(atlas, image)
+    seeds = None if isinstance(image, RegionAxis) else Seeds.read(image)
+    if background and (seeds or isinstance(image, MapsAtlas | SphereAtlas)):
+        raise _no_background(background)
+    if seeds is not None:
+        if lut is None and not labels and _field(image, "rois") is not None:
+            labels = checked_labels(_field(image, "labels"))
+        return _in_template(SphereAtlas.make(seeds, radius, lut, labels, **options), image)
+    if isinstance(image, SphereAtlas):
+        return image.changed(radius, lut, labels, **options)
+    if radius is not None:
+        raise DaskroiError(
+            f"radius={radius!r} is for seeds, not for an image. Leave it out, or give coordinates."
+        )
+    if isinstance(image, MapsAtlas):
+        return image.changed(lut, labels, **options)
+    name, storage_options = options["name"], options["storage_options"]
     if isinstance(image, Atlas):
-        source, template = image.source, image.template
-        read = LabelImage(image.labels, image.grid, image.name, image.name, source, template)
-    else:
-        read = read_label_image(image, storage_options)
+        return _changed(image, lut, labels, background, name, storage_options)
+    read = read_atlas_image(image, storage_options, maps=maps)
+    if lut is None and not labels and isinstance(image, str | os.PathLike):
+        kind = "probseg" if isinstance(read, MapsImage) else "dseg"
+        lut = table_beside(os.fspath(image), kind, storage_options)
+    if isinstance(read, LabelImage):
+        return _of_labels(read, lut, labels, background, name, storage_options)
+    if background:
+        raise _no_background(background)
+    return MapsAtlas.make(read, lut, labels, **options)
+
+
+def _one_of(lut: Any, labels: Any) -> Any:
+    if lut is not None and labels is not None:
+        raise DaskroiError("lut and labels are both given. Give one: both say the regions' names.")
+    return labels if lut is None else lut
+
+
+def _no_background(label: int) -> DaskroiError:
+    return DaskroiError(
+        f"background_label={label} is for label images: maps and seeds have none. Leave it out."
+    )
+
+
+def _changed(
+    atlas: Atlas,
+    lut: Any,
+    labels: list[str],
+    background: int,
+    name: str | None,
+    storage_options: dict[str, Any] | None,
+) -> Atlas:
+    """An atlas with other names or another background; itself when nothing changes."""
+    if lut is None and not labels:
+        if background in (0, atlas.background_label):
+            return replace(atlas, name=name) if name and name != atlas.name else atlas
+        lut = atlas.table
+    read = LabelImage(
+        atlas.labels, atlas.grid, atlas.name, atlas.name, atlas.source, atlas.template
+    )
+    background = background or atlas.background_label
+    return _of_labels(read, lut, labels, background, name, storage_options)
+
+
+def _of_labels(
+    read: LabelImage,
+    lut: Any,
+    labels: list[str],
+    background: int,
+    name: str | None,
+    storage_options: dict[str, Any] | None,
+) -> Atlas:
     values = read.labels(background)
     found, counts = np.unique(values, return_counts=True)
     sizes = {int(i): int(n) for i, n in zip(found, counts, strict=True) if i != background}
@@ -217,65 +330,39 @@ def load_atlas(
             f"{read.culprit}: contains no label, every voxel is background ({background}). Check "
             "the file and background_label."
         )
-    if lut is None and not labels and isinstance(image, str | os.PathLike):
-        lut = _table_beside(os.fspath(image), storage_options)
     if lut is not None:
         table = read_label_table(lut, storage_options=storage_options)
         origin = os.fspath(lut) if isinstance(lut, str | os.PathLike) else "lut"
-        regions = _join(table, sizes, background, read.culprit, origin)
+        rows = join_by_id(table, sizes, background, read.culprit, origin)
     else:
-        regions = _named(sizes, labels, background, read.culprit)
+        rows = name_by_position(sizes, labels, background, read.culprit)
+    voxels = [sizes.get(int(i), 0) for i in rows["index"]]
+    total = sum(voxels)
+    computed = {
+        "n_voxels": np.array(voxels, dtype=np.int64),
+        # 6 decimals: the determinant of an affine carries rounding (7.999999999999998)
+        "size_mm3": [round(n * read.grid.voxel_volume, 6) for n in voxels],
+        # Python's round, as in nilearn's report: NumPy's differs in the last digit at times
+        "relative_size_percent": [round(n / total * 100, 2) for n in voxels],
+    }
+    table = with_sizes(rows, computed)
     return Atlas(
-        name or read.name,
-        values,
-        read.grid,
-        background,
-        _with_sizes(regions, sizes, read.grid.voxel_volume),
-        read.source,
-        read.template,
+        name or read.name, values, read.grid, background, table, read.source, read.template
     )
 
 
-def _maps(image: Any) -> Any:
-    """`maps` of a nilearn Bunch or anything like it, else None."""
+def _field(image: Any, key: str) -> Any:
+    """Field of a nilearn Bunch or anything like it, else None."""
     if isinstance(image, Mapping):
-        return image.get("maps")
-    return getattr(image, "maps", None)
+        return image.get(key)
+    return getattr(image, key, None)
 
 
-def _from_bunch(
-    bunch: Any,
-    lut: Any,
-    labels: list[str],
-    background: int,
-    name: str | None,
-    storage_options: dict[str, Any] | None,
-) -> Atlas:
-    get = bunch.get if isinstance(bunch, Mapping) else lambda key: getattr(bunch, key, None)
-    if lut is None and not labels:
-        lut = get("lut")
-        labels = _checked_labels(get("labels")) if lut is None else []
-    atlas = load_atlas(
-        get("maps"), lut, labels, background, name=name, storage_options=storage_options
-    )
-    said = get("template")
+def _in_template(atlas: _Any, bunch: Any) -> _Any:
+    said = _field(bunch, "template")
     # nilearn says "MNI?" where it does not know
     known = template_of(said) if isinstance(said, str) else None
     return replace(atlas, template=known) if known else atlas
-
-
-def _checked_labels(labels: Any) -> list[str]:
-    if labels is None:
-        return []
-    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
-        raise DaskroiTypeError(
-            f"labels must be a list of str, one name per region, not {type(labels).__name__}."
-        )
-    # older nilearn fetchers give bytes
-    names = [n.decode() if isinstance(n, bytes) else n for n in labels]
-    if bad := [n for n in names if not isinstance(n, str)]:
-        raise DaskroiTypeError(f"labels must be a list of str; these are not: {some(bad)}.")
-    return [str(n) for n in names]
 
 
 def _checked_background(label: Any) -> int:
@@ -286,91 +373,3 @@ def _checked_background(label: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         pass
     raise DaskroiTypeError(f"background_label={label!r} is not a whole number. Use 0, or an id.")
-
-
-def _table_beside(url: str, storage_options: dict[str, Any] | None) -> str | None:
-    """Path of the label table that belongs to an image by its name, if it is there."""
-    stem = stem_of(url)
-    stems = [stem, re.sub(r"_res-[A-Za-z0-9]+(?=_)", "", stem)]  # BIDS: one table for all res
-    endings = [".tsv"] if stem.endswith("_dseg") else ["_dseg.tsv", ".tsv"]
-    candidates = list(dict.fromkeys(s + e for s in stems for e in endings))
-    if "://" not in url:
-        # lexists: a git-annex link without its content must fail by name, not be passed over
-        return next((c for c in candidates if os.path.lexists(os.path.expanduser(c))), None)
-    import fsspec
-
-    filesystem, _ = fsspec.url_to_fs(url, **(storage_options or {}))
-    return next((c for c in candidates if filesystem.exists(c)), None)
-
-
-def _named(sizes: dict[int, int], labels: list[str], background: int, culprit: str) -> pd.DataFrame:
-    """Names by position over the sorted ids, or the ids themselves."""
-    import pandas as pd
-
-    ids = sorted(sizes)
-    if not labels:
-        return pd.DataFrame({"index": ids, "name": [str(i) for i in ids]})
-    names = list(labels)
-    entry = next((i for i, n in enumerate(names) if n in ("Background", "background")), None)
-    if entry is not None:
-        del names[entry]
-        place = sum(i < background for i in ids)
-        if entry != place:
-            warn(
-                f"labels: 'Background' is at position {entry}, but the background ({background}) "
-                f"comes at {place} among the label values of {culprit}. It was taken out and the "
-                "other names go to the regions in ascending id; check that they fit, or give lut."
-            )
-    if len(names) > len(ids):
-        warn(
-            f"labels: {len(names)} names for the {len(ids)} regions of {culprit}; these were "
-            f"dropped: {some(names[len(ids) :])}. Names go by position; give lut to join by id."
-        )
-    elif len(names) < len(ids):
-        warn(
-            f"labels: {len(names)} names for the {len(ids)} regions of {culprit}; these are "
-            f"'unknown': {some(ids[len(names) :])}. Names go by position; give lut to join by id."
-        )
-    names = (names + ["unknown"] * len(ids))[: len(ids)]
-    return pd.DataFrame({"index": ids, "name": names})
-
-
-def _join(
-    table: pd.DataFrame, sizes: dict[int, int], background: int, culprit: str, origin: str
-) -> pd.DataFrame:
-    """Regions of image and table together, in ascending id; names by id."""
-    dictionary = table.attrs["format"] == "freesurfer"
-    table = table[table["index"] != background]
-    table = table.drop(columns=[c for c in _COMPUTED if c in table.columns])
-    known = {int(i) for i in table["index"]}
-    if not known & set(sizes):
-        raise DaskroiError(
-            f"{origin}: none of its ids ({some(sorted(known))}) is in {culprit} "
-            f"({some(sorted(sizes))}). Give the table that belongs to this image."
-        )
-    if unknown := sorted(set(sizes) - known):
-        warn(
-            f"{origin}: has no row for these labels of {culprit}: {some(unknown, 20)}. They are "
-            "named 'unknown'; complete the table, or check that it belongs to this image."
-        )
-    ids = sorted(sizes if dictionary else known | set(sizes))
-    joined = table.set_index("index").reindex(ids)
-    joined["name"] = joined["name"].fillna("unknown")
-    return joined.rename_axis("index").reset_index()
-
-
-def _with_sizes(regions: pd.DataFrame, sizes: dict[int, int], voxel_volume: float) -> pd.DataFrame:
-    voxels = [sizes.get(int(i), 0) for i in regions["index"]]
-    total = sum(sizes.values())
-    extra = regions.drop(columns=["index", "name"])
-    table = regions[["index", "name"]].copy()
-    table["n_voxels"] = np.array(voxels, dtype=np.int64)
-    # 6 decimals: the determinant of an affine carries rounding (7.999999999999998)
-    table["size_mm3"] = [round(n * voxel_volume, 6) for n in voxels]
-    # Python's round, as in nilearn's report: NumPy's differs in the last digit at times
-    table["relative_size_percent"] = [round(n / total * 100, 2) for n in voxels]
-    for column in extra.columns:
-        table[column] = extra[column].to_numpy()
-    table["index"] = table["index"].astype(np.int64)
-    table.attrs = {}
-    return table

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, warn
-from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
-from daskroi.regions import RegionIndex
-from daskroi.nifti import plausible_t_r
+from daskroi.errors import DaskroiError
+from daskroi.image import TIME, grid_of
+from daskroi.leastsquares import least_squares
+from daskroi.operators import operator_of
 from daskroi.placement import Placement, coverage, load_mask, place
 from daskroi.recipe import Recipe
+from daskroi.timing import run_times
+from daskroi.ways import check_soft, clips, part_of, spatial_attrs, way_of
 
 if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
 
-    from daskroi.atlas import Atlas
     from daskroi.nifti import NiftiFile
+    from daskroi.operators import Operator
+    from daskroi.placement import AnyAtlas
 
 __all__ = ["extract"]
 
@@ -55,6 +58,9 @@ def extract(
     dtype: Any = None,
     nan_policy: str = "zero",
     min_coverage: float | None = None,
+    spatial: str = "auto",
+    resampling_clip: bool | None = None,
+    maps_method: str = "mean",
     plan: str = "auto",
     chunks: Any = "auto",
     **clean_args: Any,
@@ -96,11 +102,12 @@ def extract(
         Seconds between volumes. From the JSON sidecar or the header if not given; a value that
         disagrees with these wins, with a warning.
     filter : {"butterworth", "cosine", False}
-    smoothing_fwhm : None
-        Not available yet.
+    smoothing_fwhm : float, 3 floats along (x, y, z), "fast", or None
+        Full width at half maximum in mm of a Gaussian; "fast" is nilearn's 3-point kernel.
     resampling_target : {"data", "labels", None}
-        "data" brings atlas and mask to the image's grid. None: they must be there already.
-        "labels" is not available yet where grids differ.
+        "data" brings atlas and mask to the image's grid, by nearest neighbour (maps: linear).
+        "labels" brings image and mask to the atlas's, by cubic splines; where the image ends, a
+        region's voxels are 0 and count, as in nilearn. None: they must be there already.
     dtype : {None, "auto", "float32", "float64"}
         None: float32 for a float32 image, else float64. "auto": float32.
     nan_policy : {"zero", "omit", "propagate"}
@@ -108,6 +115,17 @@ def extract(
         region in that frame.
     min_coverage : float, optional
         Regions covered less than this fraction become NaN.
+    spatial : {"auto", "fused", "voxelwise"}
+        How images are resampled and smoothed. "fused" folds it into one sparse product per frame,
+        for "mean" and "sum": the numbers are those of "voxelwise", every frame resampled and
+        smoothed, to 1e-9 of the image's largest value. "auto" is fused where it can be; attribute
+        ``spatial`` says which was taken ("direct": nothing to do).
+    resampling_clip : bool, optional
+        Clip resampled values to [min(0, min), max(0, max)] of the run, as nilearn does. That reads
+        the image twice and cannot be fused. None: clip where "voxelwise" is taken anyway.
+    maps_method : {"mean", "lstsq"}
+        Of an atlas of maps: weighted means, or least squares on all maps together, which is
+        nilearn's ``NiftiMapsMasker``.
     plan : {"auto", "stream", "blocks"}
         "stream" is one task per run, for files that only read front to back (``.nii.gz``);
         "blocks" one per chunk, for everything else. Both give the same numbers.
@@ -148,6 +166,9 @@ def extract(
         min_coverage=min_coverage,
         resampling_target=resampling_target,
         smoothing_fwhm=smoothing_fwhm,
+        resampling_clip=resampling_clip,
+        spatial=spatial,
+        maps_method=maps_method,
         high_variance_confounds=high_variance_confounds,
         dtype=dtype,
         plan=plan,
@@ -170,10 +191,19 @@ def extract(
     grid = grid_of(run)
     mask = None if mask_img is None else load_mask(mask_img)
     _warn_about_templates(atlases, run, file)
-    placements = {k: _place(a, grid, mask, recipe) for k, a in atlases.items()}
+    check_soft(atlases.values(), recipe)
+    omit = recipe.nan_policy == "omit"
+    placements = {
+        k: place(a, grid, mask, target=recipe.resampling_target, in_view_only=omit)
+        for k, a in atlases.items()
+    }
+    parts = [part_of(p, grid, recipe) for p in placements.values()]
+    floating = np.dtype(run.dtype if file is None else file.dtype).kind == "f"
+    way = way_of(parts, recipe, floating)
+    operator = operator_of(parts, way, clips(parts, recipe, way))
 
-    seconds, times = _times(recipe, run, file)
-    partials, scale = _partials(run, file, placements, recipe)
+    seconds, times = run_times(recipe, run, file)
+    partials, scale = _partials(run, file, operator, way, recipe)
     nuisance, names = _nuisance(confounds, columns, sample_mask, runs, run, recipe)
 
     results = {}
@@ -184,31 +214,19 @@ def extract(
         series = _labelled(part, one, placements[key], recipe, scale)
         series = series.assign_coords({TIME: times})
         series = _cleaned(series, recipe, seconds, nuisance, sample_mask, runs, run)
-        results[key] = series.assign_attrs(_provenance(one, mask, recipe, names, run, file))
+        said = _provenance(one, mask, recipe, names, run, file)
+        results[key] = series.assign_attrs(said | spatial_attrs(placements[key], way, operator))
     return results if several else results[""]
 
 
-def _place(atlas: Atlas, grid: Any, mask: Any, recipe: Recipe) -> Placement:
-    if recipe.resampling_target == "labels":
-        others = [("image", grid)] + ([("mask", mask.grid)] if mask is not None else [])
-        for what, other in others:
-            if not atlas.grid.same_as(other):
-                raise DaskroiError(
-                    f"resampling_target='labels': the {what} is not on the grid of {atlas.name}, "
-                    "and bringing images to the atlas's grid is not available yet. "
-                    "Use resampling_target='data'."
-                )
-    return place(atlas, grid, mask, resample=recipe.resampling_target is not None)
-
-
 def _partials(
-    run: xr.DataArray, file: NiftiFile | None, placements: dict[str, Placement], recipe: Recipe
+    run: xr.DataArray, file: NiftiFile | None, operator: Operator, way: str, recipe: Recipe
 ) -> tuple[da.Array, tuple[float, float]]:
     """Partials of all atlases at once, and the scaling their results still need."""
     from daskroi import reduce
     from daskroi.openimage import lazy_image
 
-    index = RegionIndex.concat([p.index for p in placements.values()])
+    fused, policy = way == "fused", recipe.nan_policy
     plan = recipe.plan
     if plan == "auto":
         plan = "stream" if file is not None and not file.source.seekable else "blocks"
@@ -218,26 +236,25 @@ def _partials(
             "with, or is in memory. Use plan='blocks'."
         )
     if file is None:
-        array = run.data if TIME in run.dims else run.data[None]
-        array = reduce.dask_array(array)
-        return reduce.block_partials(array, index, recipe.strategy, recipe.nan_policy), (1.0, 0.0)
-    # integers are reduced as stored and the result is scaled; floats are scaled on the way
-    integer = np.dtype(file.dtype).kind != "f"
-    on_the_way = (1.0, 0.0) if integer else (file.slope, file.inter)
-    after = (file.slope, file.inter) if integer else (1.0, 0.0)
+        array = reduce.dask_array(run.data if TIME in run.dims else run.data[None])
+        part = reduce.block_partials(array, operator, recipe.strategy, policy, fused=fused)
+        return part, (1.0, 0.0)
+    scale = (file.slope, file.inter)
+    # used as they are, integers are reduced as stored and the result is scaled
+    after = scale if way == "direct" and np.dtype(file.dtype).kind != "f" else (1.0, 0.0)
     strategy = recipe.strategy
     if after[0] < 0:
         strategy = MIRRORED.get(strategy, strategy)
     if plan == "stream":
-        return reduce.stream_partials(file, index, strategy, recipe.nan_policy), after
+        return reduce.stream_partials(file, operator, strategy, policy, fused=fused), after
     stored = lazy_image(file, run.data.chunks, stored=True).data
     stored = stored if stored.ndim == 4 else stored[None]
-    return reduce.block_partials(stored, index, strategy, recipe.nan_policy, on_the_way), after
+    return reduce.block_partials(stored, operator, strategy, policy, scale, fused), after
 
 
 def _labelled(
     partials: da.Array,
-    atlas: Atlas,
+    atlas: AnyAtlas,
     placement: Placement,
     recipe: Recipe,
     scale: tuple[float, float],
@@ -248,7 +265,11 @@ def _labelled(
 
     from daskroi import reduce
 
-    values = reduce.finalize(partials, recipe.strategy, scale)
+    if recipe.maps_method == "lstsq" and placement.index.weights is not None:
+        inverse = least_squares(placement.index, atlas.source or atlas.name)
+        values = reduce.solve(partials, inverse, scale)
+    else:
+        values = reduce.finalize(partials, recipe.strategy, scale, recipe.nan_policy)
     finite = partials[:, -1].min(axis=0)
     covered, again = (
         da.map_blocks(
@@ -273,39 +294,6 @@ def _labelled(
         "size_mm3": ("region", atlas.table["size_mm3"].to_numpy(np.float64)),
     }
     return xr.DataArray(values, coords, (TIME, "region"), name="timeseries")
-
-
-def _times(recipe: Recipe, run: xr.DataArray, file: NiftiFile | None) -> tuple[float | None, Any]:
-    """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
-    known, source = t_r_of(run)
-    doubt = file.t_r_source if file is not None and file.t_r is None and TIME in run.dims else ""
-    if recipe.t_r is not None:
-        if known is not None and abs(known - recipe.t_r) > 1e-3 * known:
-            warn(
-                f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({source}). "
-                "The argument is used."
-            )
-        return recipe.t_r, time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
-    clean = dict(recipe.clean)
-    filtered = clean.get("filter") and any(
-        clean.get(k) is not None for k in ("low_pass", "high_pass")
-    )
-    if known is None and filtered:
-        name = file.source.url if file is not None else "the image"
-        raise DaskroiError(
-            f"{name}: filtering needs the repetition time, and {doubt or 'the image has none'}. "
-            "Pass t_r in seconds."
-        )
-    if known is None and "not a plausible" in doubt:
-        assert file is not None
-        warn(f"{file.source.url}: {doubt} Time is counted in frames; pass t_r in seconds.")
-    if known is not None and not plausible_t_r(known):
-        raise DaskroiError(
-            f"The time coordinate says a TR of {known:g} s, which is not plausible. "
-            "Pass t_r in seconds."
-        )
-    # the image's own times: a part of a run does not start at 0
-    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(1, None)
 
 
 def _nuisance(
@@ -361,7 +349,7 @@ def _cleaned(
 
 
 def _provenance(
-    atlas: Atlas,
+    atlas: AnyAtlas,
     mask: Any,
     recipe: Recipe,
     confounds: list[str],
@@ -385,7 +373,7 @@ def _provenance(
 
 
 def _warn_about_templates(
-    atlases: dict[str, Atlas], run: xr.DataArray, file: NiftiFile | None
+    atlases: dict[str, AnyAtlas], run: xr.DataArray, file: NiftiFile | None
 ) -> None:
     from daskroi.templates import template_of, warn_if_templates_differ
 

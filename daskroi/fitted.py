@@ -107,7 +107,7 @@ class FittedAtlas:
                         "Use resampling_target='data'."
                     )
         with lost_regions_unsaid():
-            placement = place(atlas, grid, mask, resample=resampling_target is not None)
+            placement = place(atlas, grid, mask, target=resampling_target)
         labels = resample_nearest(atlas.labels, atlas.grid, grid, fill=atlas.background_label)
         return cls(atlas, grid, labels, None if mask is None else mask.on(grid), placement)
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from daskroi.errors import DaskroiError
 
-__all__ = ["Grid", "resample_nearest", "voxel_transform"]
+__all__ = ["Grid", "centres_inside", "in_field", "resample_nearest", "voxel_transform"]
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,7 @@ class Grid:
         return f"{nx} x {ny} x {nz} voxels of {sizes} mm, origin ({origin}) mm"
 
 
-def voxel_transform(
-    source: Grid, target: Grid
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def voxel_transform(source: Grid, target: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Matrix and offset from voxels of ``target`` to voxels of ``source``, (x, y, z).
 
     Returns
@@ -142,6 +140,53 @@ def voxel_transform(
     if np.all(np.diag(np.diag(matrix)) == matrix):
         matrix = np.diag(matrix).copy()
     return matrix, offset
+
+
+def in_field(points: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
+    """Whether points lie in the field of view of a grid: in one of its voxels.
+
+    Parameters
+    ----------
+    points : float array, (3, point)
+        Voxel indices (x, y, z) of ``grid``; they need not be whole.
+
+    Returns
+    -------
+    bool array, (point,)
+
+    Examples
+    --------
+    >>> grid = Grid.make((4, 5, 6), np.eye(4))
+    >>> in_field(np.array([[0, 5.5, 5.6], [0, 4, 4], [-0.5, 0, 0]]), grid)
+    array([ True,  True, False])
+    """
+    # a hair of tolerance: points that fall on the face of an edge voxel are in it
+    upper = np.array(grid.shape[::-1])[:, None] - 0.5 + 1e-6
+    inside = (points >= -0.5 - 1e-6) & (points <= upper)
+    return np.all(inside, axis=0)
+
+
+def centres_inside(voxels: NDArray[np.intp], source: Grid, target: Grid) -> NDArray[np.bool_]:
+    """Whether the centres of voxels of one grid lie in the field of view of another.
+
+    Parameters
+    ----------
+    voxels : int array, (voxel,)
+        Flat C-order positions on ``source``.
+
+    Returns
+    -------
+    bool array, (voxel,)
+
+    Examples
+    --------
+    >>> small, large = (Grid.make((1, 1, n), np.eye(4)) for n in (2, 4))
+    >>> centres_inside(np.arange(4), large, small)
+    array([ True,  True, False, False])
+    """
+    zyx = np.array(np.unravel_index(voxels, source.shape))
+    affine = np.linalg.inv(target.matrix) @ source.matrix
+    return in_field(affine[:3, :3] @ zyx[::-1] + affine[:3, 3:], target)
 
 
 def resample_nearest(

@@ -1,11 +1,12 @@
-"""Label images: from whatever they come as to whole numbers on a grid."""
+"""Atlas images: from whatever they come as to labels or sparse maps on a grid."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
 from daskroi.labeltable import local_file
+from daskroi.regions import RegionIndex
 from daskroi.templates import template_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LabelImage", "as_labels", "read_label_image", "stem_of"]
+    from daskroi.nifti import NiftiFile
+
+__all__ = ["LabelImage", "MapsImage", "as_labels", "read_atlas_image", "sparse_maps", "stem_of"]
 
 
 @dataclass(frozen=True)
@@ -55,115 +59,223 @@ class LabelImage:
         )
 
 
-def read_label_image(image: Any, storage_options: dict[str, Any] | None = None) -> LabelImage:
-    """Read voxels and grid of a label image.
+@dataclass(frozen=True)
+class MapsImage:
+    """A 4D image of maps as it was read: like `LabelImage`, with sparse maps for values.
 
     Parameters
     ----------
-    image : str, Path, nibabel image, or DataArray with dims (z, y, x)
+    index : RegionIndex
+        See `sparse_maps`.
+    grid, name, culprit, source, template
+        As in `LabelImage`.
+    """
+
+    index: RegionIndex
+    grid: Grid
+    name: str
+    culprit: str
+    source: str | None = None
+    template: str | None = None
+
+
+def read_atlas_image(
+    image: Any, storage_options: dict[str, Any] | None = None, *, maps: bool = True
+) -> LabelImage | MapsImage:
+    """Read voxels and grid of an atlas: labels if it has one volume, maps if it has more.
+
+    Parameters
+    ----------
+    image : str, Path, nibabel image, or DataArray with dims (z, y, x) or (time, z, y, x)
         A path may be a URL. Trailing axes of length one are dropped.
     storage_options : dict, optional
         For fsspec.
+    maps : bool
+        Whether more than one volume is allowed.
 
     Returns
     -------
-    LabelImage
-        Values as stored: integers stay what they are.
+    LabelImage or MapsImage
+        Labels as stored: integers stay what they are. Maps with scaling applied, read volume by
+        volume.
 
     Raises
     ------
     DaskroiError
-        Not an image, damaged, more than one volume, complex or RGB, singular affine.
+        Not an image, damaged, complex or RGB, singular affine; more than one volume where that is
+        not allowed.
 
     Examples
     --------
     >>> import nibabel as nib
     >>> image = nib.Nifti1Image(np.ones((4, 5, 6, 1), "u1"), np.eye(4))
-    >>> read_label_image(image).values.shape
+    >>> read_atlas_image(image).values.shape
     (6, 5, 4)
+    >>> image = nib.Nifti1Image(np.ones((4, 5, 6, 2), "u1"), np.eye(4))
+    >>> read_atlas_image(image).index.counts
+    array([120, 120])
     """
     import xarray as xr
 
     if isinstance(image, xr.DataArray):
-        return _read_array(image)
+        return _read_array(image, maps)
     if isinstance(image, str | os.PathLike):
         with local_file(image, storage_options) as local:
-            read = _read_file(local, None)
+            read = _read_file(local, None, maps)
         remote = "://" in os.fspath(image)
         return replace(read, source=os.fspath(image), culprit=os.fspath(image)) if remote else read
     if hasattr(image, "dataobj") and hasattr(image, "header"):
-        return _read_file(image, image.header)
+        return _read_file(image, image.header, maps)
     raise DaskroiTypeError(
-        f"A label image cannot be read from {type(image).__name__}. Give a path, a nibabel image, "
-        "a DataArray, an Atlas, or what a nilearn fetcher returns (with 'maps')."
+        f"An atlas cannot be read from {type(image).__name__}. Give a path, a nibabel image, a "
+        "DataArray, an Atlas, coordinates (seed, 3) in mm, or what a nilearn fetcher returns (with "
+        "'maps' or 'rois')."
     )
 
 
-def _read_file(image: Any, header: Any) -> LabelImage:
+def sparse_maps(volumes: Iterable[NDArray[Any]], shape: tuple[int, int, int]) -> RegionIndex:
+    """Non-zero voxels of maps with their values; what is not finite counts as 0.
+
+    Parameters
+    ----------
+    volumes : iterable of ndarray, dims (z, y, x)
+        One map after another: only one is held at a time.
+    shape : tuple of 3 int
+        (z, y, x).
+
+    Examples
+    --------
+    >>> index = sparse_maps(np.array([[[[0.0, 0.5]]], [[[np.nan, -2.0]]]]), (1, 1, 2))
+    >>> index.voxels, index.counts, index.weights
+    (array([1, 1]), array([1, 1]), array([ 0.5, -2. ]))
+    """
+    # int32 and the dtype of the file until all are there: half the memory
+    voxels: list[NDArray[np.int32]] = []
+    weights: list[NDArray[Any]] = []
+    for volume in volumes:
+        flat = volume.ravel()
+        there = np.flatnonzero(flat)
+        values = flat[there]
+        finite = np.isfinite(values)
+        voxels.append(there[finite].astype(np.int32))
+        weights.append(values[finite])
+    bounds = np.concatenate([[0], np.cumsum([len(v) for v in voxels])]).astype(np.intp)
+    return RegionIndex(
+        np.concatenate(voxels, dtype=np.intp),
+        bounds,
+        shape,
+        np.concatenate(weights, dtype=np.float64),
+    )
+
+
+def _read_file(image: Any, header: Any, maps: bool) -> LabelImage | MapsImage:
     from daskroi.openimage import as_file
 
     file = as_file(image)
     if file is None:  # a nibabel image in memory
-        culprit = image.get_filename() or "the label image"
-        stored = _single_volume(np.asanyarray(image.dataobj).T, culprit)
-        grid = Grid.make(stored.shape, image.affine, culprit)
+        culprit = image.get_filename() or "the atlas image"
+        stored = _volumes(np.asanyarray(image.dataobj).T, culprit)
+        grid = Grid.make(stored.shape[-3:], image.affine, culprit)
         source = image.get_filename()
-        name = _short_name(source) if source else "atlas"
-        return LabelImage(stored, grid, name, culprit, source, template_of(source or "", header))
+        named = _short_name(source) if source else "atlas", culprit, source
+        return _labels_or_maps(stored, grid, *named, template_of(source or "", header), maps=maps)
     url = file.source.url
+    template = template_of(url, header if header is not None else file.description)
     if file.frames > 1:
-        raise _not_single(url, file.frames)
+        _check_single(url, file.frames, maps)
+        index = sparse_maps(_physical(file), file.grid.shape)
+        return MapsImage(index, file.grid, _short_name(url), url, url, template)
     # slabs, not read: front to back, the inflater compares the checksum at the end
     (stored,) = [slab.reshape(file.grid.shape).copy() for _, slab in file.slabs(1)]
-    template = template_of(url, header if header is not None else file.description)
     return LabelImage(
         stored, file.grid, _short_name(url), url, url, template, file.slope, file.inter
     )
 
 
-def _read_array(image: xr.DataArray) -> LabelImage:
+def _physical(file: NiftiFile) -> Iterator[NDArray[Any]]:
+    """Volumes of a file front to back, scaled."""
+    for _, slab in file.slabs(1):
+        yield slab[0] * np.float64(file.slope) + file.inter if file.scaled else slab[0]
+
+
+def _read_array(image: xr.DataArray, maps: bool) -> LabelImage | MapsImage:
     from daskroi.image import SPACE, TIME, grid_of
+    from daskroi.openimage import as_stored_file
 
     grid = grid_of(image)
-    culprit = str(image.name or "the label image")
+    culprit = str(image.name or "the atlas image")
     frames = image.sizes.get(TIME, 1)
     if extra := [d for d in image.dims if d not in (*SPACE, TIME)]:
         raise DaskroiError(
-            f"{culprit}: has dims {image.dims}, a label image (z, y, x). Select along "
-            f"{', '.join(map(repr, extra))} first."
+            f"{culprit}: has dims {image.dims}, an atlas (z, y, x), or (time, z, y, x) with a map "
+            f"per frame. Select along {', '.join(map(repr, extra))} first."
         )
-    if frames != 1:
-        raise _not_single(culprit, frames)
-    volume = image.isel({TIME: 0}) if TIME in image.dims else image
-    values = _single_volume(np.asarray(volume.transpose(*SPACE).data), culprit)
     source = image.attrs.get("source")
-    named = template_of(str(image.name or "")) or (template_of(source) if source else None)
-    return LabelImage(values, grid, str(image.name or "atlas"), culprit, source, named)
+    name = str(image.name or "atlas")
+    template = template_of(str(image.name or "")) or (template_of(source) if source else None)
+    if frames == 1:
+        volume = image.isel({TIME: 0}) if TIME in image.dims else image
+        values = np.asarray(volume.transpose(*SPACE).data)
+        return _labels_or_maps(
+            _volumes(values, culprit), grid, name, culprit, source, template, maps=maps
+        )
+    _check_single(culprit, frames, maps)
+    file = as_stored_file(image)
+    if file is not None:  # chunks of a .nii.gz are dear out of order
+        index = sparse_maps(_physical(file), grid.shape)
+    else:
+        blocks = _blocks(image.transpose(TIME, *SPACE), culprit)
+        index = sparse_maps(blocks, grid.shape)
+    return MapsImage(index, grid, name, culprit, source, template)
 
 
-def _single_volume(values: NDArray[Any], culprit: str) -> NDArray[Any]:
-    """Drop extra axes of length one; refuse what then is not one volume of real numbers."""
+def _blocks(image: xr.DataArray, culprit: str) -> Iterator[NDArray[Any]]:
+    """Volumes of a DataArray, computed chunk by chunk."""
+    starts = np.cumsum([0, *image.chunksizes.get("time", (len(image),))])
+    for start, stop in pairwise(starts.tolist()):
+        for volume in np.asarray(image[start:stop].data):
+            yield _volumes(volume, culprit)
+
+
+def _labels_or_maps(
+    values: NDArray[Any],
+    grid: Grid,
+    name: str,
+    culprit: str,
+    source: str | None,
+    template: str | None,
+    *,
+    maps: bool,
+) -> LabelImage | MapsImage:
+    if values.ndim == 3:
+        return LabelImage(values, grid, name, culprit, source, template)
+    _check_single(culprit, len(values), maps)
+    return MapsImage(sparse_maps(values, grid.shape), grid, name, culprit, source, template)
+
+
+def _volumes(values: NDArray[Any], culprit: str) -> NDArray[Any]:
+    """Drop extra axes of length one; refuse what then is not one or more real volumes."""
     if values.dtype.kind not in "biuf":
         raise DaskroiError(
-            f"{culprit}: holds {values.dtype} voxels; labels are whole numbers. Save them as int32."
+            f"{culprit}: holds {values.dtype} voxels; labels are whole numbers and maps real ones. "
+            "Save them as int32 or float32."
         )
     while values.ndim > 3 and values.shape[0] == 1:
         values = values[0]
-    if values.ndim > 3:
-        raise _not_single(culprit, int(np.prod(values.shape[:-3])))
-    if values.ndim < 3 or values.size == 0:
+    if values.ndim not in (3, 4) or values.size == 0:
         raise DaskroiError(
-            f"{culprit}: has shape {values.shape[::-1]}, a label image is 3D and not empty. Check "
-            "the file."
+            f"{culprit}: has shape {values.shape[::-1]}, a label image is 3D, an image of maps 4D, "
+            "and neither is empty. Check the file."
         )
     return values
 
 
-def _not_single(culprit: str, volumes: int) -> DaskroiError:
-    return DaskroiError(
-        f"{culprit}: has {volumes} volumes, a label image has one. Give the label image of the "
-        "atlas (dseg, maxprob), not the probabilistic maps or a run."
-    )
+def _check_single(culprit: str, volumes: int, maps: bool) -> None:
+    if not maps:
+        raise DaskroiError(
+            f"{culprit}: has {volumes} volumes, a label image has one. Give the label image of the "
+            "atlas (dseg, maxprob), not the probabilistic maps or a run."
+        )
 
 
 def as_labels(

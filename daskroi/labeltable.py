@@ -23,15 +23,19 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["local_file", "read_label_table"]
+__all__ = ["local_file", "read_label_table", "some"]
 
 # id, name (may hold spaces), R, G, B and mostly A
 _LUT_LINE = re.compile(r"\s*(-?\d+)\s+(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)(?:\s+\d+)?\s*$")
+
+# what the tables of DiFuMo and of many lists of seeds call them
+_SYNONYMS = {"component": "index", "difumo_names": "name", "label": "name"}
 
 
 def read_label_table(
     table: str | os.PathLike[str] | pd.DataFrame,
     *,
+    by_position: bool = False,
     storage_options: dict[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Read a label table.
@@ -43,6 +47,10 @@ def read_label_table(
         comma, semicolon or blanks), FSL atlas XML, FreeSurfer colour table
         (``id name R G B A``), or a DataFrame with ``index`` and ``name``. Path or URL. UTF-8 with
         or without BOM; what is not UTF-8 is read as Latin-1.
+    by_position : bool
+        The table is of an atlas whose regions have an order (4D maps, seeds): rows are theirs in
+        that order, so ``index`` may be missing (then 1, 2, …), and ``component``,
+        ``difumo_names`` and ``label`` will do for ``index`` and ``name``.
     storage_options : dict, optional
         For fsspec, when ``table`` is a URL.
 
@@ -81,7 +89,7 @@ def read_label_table(
     if isinstance(table, pd.DataFrame):
         frame = table.reset_index() if "index" in table.index.names else table.copy()
         # a FreeSurfer table read earlier is still one
-        return _normalise(frame, "lut", str(table.attrs.get("format", "dataframe")))
+        return _normalise(frame, "lut", str(table.attrs.get("format", "dataframe")), by_position)
     if not isinstance(table, str | os.PathLike):
         raise DaskroiTypeError(
             f"lut has type {type(table).__name__}. Give a path, or a DataFrame with the columns "
@@ -95,7 +103,7 @@ def read_label_table(
         if matches(text):
             # XML says its own encoding, so its parser gets the bytes
             frame = read(raw if name == "fsl" else text, culprit)
-            return _normalise(frame, culprit, name)
+            return _normalise(frame, culprit, name, by_position)
     raise DaskroiError(
         f"{culprit}: the label table is empty. Give columns 'index' and 'name', or leave it out."
     )
@@ -247,11 +255,20 @@ def _key(column: object) -> str:
     return str(column).strip().lower()
 
 
-def _normalise(frame: pd.DataFrame, culprit: str, format_name: str) -> pd.DataFrame:
+def _normalise(
+    frame: pd.DataFrame, culprit: str, format_name: str, by_position: bool = False
+) -> pd.DataFrame:
     """Check a table and bring it to the promised columns and types."""
     import pandas as pd
 
     keys = [_key(c) for c in frame.columns]
+    if by_position:
+        for synonym, key in _SYNONYMS.items():
+            if key not in keys:
+                keys = [key if k == synonym else k for k in keys]
+        if "index" not in keys:
+            frame = frame.assign(**{"\0index": range(1, len(frame) + 1)})
+            keys.append("index")
     if missing := [k for k in ("index", "name") if k not in keys]:
         raise DaskroiError(
             f"{culprit}: a label table needs the columns 'index' and 'name'; "

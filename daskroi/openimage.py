@@ -17,7 +17,7 @@ from daskroi.nifti import NiftiFile, header_description, header_t_r
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["as_file", "as_stored_file", "lazy_image", "open_image"]
+__all__ = ["as_file", "as_stored_file", "checked_chunks", "lazy_image", "open_image"]
 
 # a chunk of 32 MiB of stored voxels keeps two threads, with what they gather, under 150 MB
 CHUNK_BYTES = 32 << 20
@@ -190,7 +190,7 @@ def _in_memory(image: Any, chunks: Any, name: str | None) -> xr.DataArray:
     if values.dtype == bool:
         values = values.view(np.uint8)
     t_r, t_r_source = header_t_r("", image.header) if len(shape) == 4 else (None, "")
-    wanted = _chunks(values.shape, values.dtype, chunks)
+    wanted = checked_chunks(values.shape, values.dtype, chunks)
     return make_image(
         da.from_array(values, chunks=wanted), grid, t_r=t_r, t_r_source=t_r_source, name=name
     )
@@ -217,7 +217,7 @@ def lazy_image(
     from dask.base import tokenize
 
     dtype = np.dtype(file.dtype).newbyteorder("=") if stored else file.value_dtype
-    sizes = _chunks(file.shape, np.dtype(file.dtype), chunks)
+    sizes = checked_chunks(file.shape, np.dtype(file.dtype), chunks)
     array = da.map_blocks(
         _read_block,
         file,
@@ -237,7 +237,7 @@ def lazy_image(
     )
 
 
-def _chunks(
+def checked_chunks(
     shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Any
 ) -> tuple[tuple[int, ...], ...]:
     """Chunks as Dask wants them; whole volumes unless something else was asked for."""

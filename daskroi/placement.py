@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskroi.atlas import Atlas
 from daskroi.errors import DaskroiError, warn
-from daskroi.grid import Grid, resample_nearest
+from daskroi.grid import Grid, centres_inside, resample_nearest
 from daskroi.image import grid_of
-from daskroi.regions import RegionIndex
 from daskroi.openimage import open_image
+from daskroi.regions import RegionIndex
+from daskroi.resampling import Resampling
+from daskroi.spheres import SphereAtlas
 
 if TYPE_CHECKING:
-    from daskroi.atlas import Atlas
+    from daskroi.maps import MapsAtlas
+
+    AnyAtlas = Atlas | MapsAtlas | SphereAtlas
 
 __all__ = [
     "Mask",
@@ -125,15 +130,22 @@ class Placement:
     ----------
     index : RegionIndex
         Voxels of every region, on the grid and in the mask.
-    on_grid : int array, (region,)
-        Voxels of every region on the grid, whether in the mask or not.
+    on_grid : float array, (region,)
+        Voxels of every region on the grid, whether in the mask or not; their summed weights, where
+        they have weights.
     in_view : float array, (region,)
         Fraction of the region's volume in the atlas that lies in the image's field of view.
+    resampling : Resampling, optional
+        How the image gets to the grid, where that is the atlas's. None: the grid is the image's.
+    hidden : float array, (region,), optional
+        Voxels of ``index``, or their weight, that lie outside the image.
     """
 
     index: RegionIndex
-    on_grid: NDArray[np.intp]
+    on_grid: NDArray[np.float64]
     in_view: NDArray[np.float64]
+    resampling: Resampling | None = None
+    hidden: NDArray[np.float64] | None = None
 
     @property
     def lost(self) -> NDArray[np.bool_]:
@@ -142,7 +154,7 @@ class Placement:
 
 
 def coverage(
-    usable: NDArray[Any], on_grid: NDArray[np.intp], in_view: NDArray[np.float64]
+    usable: NDArray[Any], on_grid: NDArray[Any], in_view: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Fraction of every region's volume that ``usable`` voxels of a `Placement` stand for.
 
@@ -152,23 +164,30 @@ def coverage(
     array([0.75, 0.  ])
     """
     # the quotient first: n / n is 1 exactly, n * (1 / n) is not
-    return usable / np.maximum(on_grid, 1) * in_view
+    return usable / np.where(on_grid > 0, on_grid, 1) * in_view
 
 
 def place(
-    atlas: Atlas, grid: Grid, mask: Mask | None = None, *, resample: bool = True
+    atlas: AnyAtlas,
+    grid: Grid,
+    mask: Mask | None = None,
+    *,
+    target: str | None = "data",
+    in_view_only: bool = False,
 ) -> Placement:
-    """Find an atlas's regions on the grid of an image.
+    """Find an atlas's regions on the grid of an image, or prepare to bring the image to theirs.
 
     Parameters
     ----------
-    atlas : Atlas
+    atlas : Atlas, MapsAtlas or SphereAtlas
     grid : Grid
         Of the image.
     mask : Mask, optional
         On any grid.
-    resample : bool
-        Whether grids may differ. If not, a difference is an error.
+    target : {"data", "labels", None}
+        Whose grid is used where they differ: the image's or the atlas's. None: that is an error.
+    in_view_only : bool
+        With "labels", leave out voxels outside the image instead of counting them as 0.
 
     Raises
     ------
@@ -181,30 +200,70 @@ def place(
         Regions that have no voxel left, by name.
     """
     name = atlas.source or atlas.name
-    if not resample:
-        _same("atlas", name, atlas.grid, grid)
+    if target is None:
+        if atlas.grid is not None:
+            _same("atlas", name, atlas.grid, grid)
         if mask is not None:
             _same("mask", mask.source, mask.grid, grid)
-    ids = atlas.ids
-    labels = resample_nearest(atlas.labels, atlas.grid, grid, fill=atlas.background_label)
-    everywhere = RegionIndex.of_labels(labels, ids)
+    home, resampling = grid, None
+    if target == "labels" and atlas.grid is not None and not atlas.grid.same_as(grid):
+        home, resampling = atlas.grid, Resampling(grid, atlas.grid)
+    inside = None if mask is None else mask.on(home)
+    everywhere, index = _regions_on(atlas, home, inside)
+    everything = everywhere.totals
     if not everywhere.counts.any():
+        raise _apart(name, atlas, grid)
+    if not index.counts.any():
+        assert mask is not None
         raise DaskroiError(
-            f"{name}: no label left on the image's grid, the two do not overlap. Atlas: "
-            f"{atlas.grid.describe()}; image: {grid.describe()}. Different template or space? "
-            "Give an atlas in the image's space."
+            f"{mask.source}: no label of {name} left inside the mask. "
+            "Give a mask in the image's space."
         )
-    index = everywhere
-    if mask is not None:
-        index = RegionIndex.of_labels(labels, ids, mask.on(grid))
-        if not index.counts.any():
-            raise DaskroiError(
-                f"{mask.source}: no label of {name} left inside the mask. "
-                "Give a mask in the image's space."
-            )
-    placement = Placement(index, everywhere.counts, _in_view(atlas, grid))
+    if resampling is None:
+        placement = Placement(index, everything, _in_view(atlas, grid))
+    else:
+        seen = resampling.inside.ravel()
+        if not seen[everywhere.voxels].any():
+            raise _apart(name, atlas, grid)
+        visible = index.where(seen[index.voxels])
+        # a region wholly outside is lost, not a series of zeros
+        index = visible if in_view_only else index.where((visible.totals > 0)[index.regions])
+        placement = Placement(
+            index,
+            everything,
+            (everything > 0).astype(np.float64),
+            resampling,
+            index.totals - visible.totals,
+        )
     _name_lost(atlas, placement, name)
     return placement
+
+
+def _regions_on(
+    atlas: AnyAtlas, grid: Grid, inside: NDArray[np.bool_] | None
+) -> tuple[RegionIndex, RegionIndex]:
+    """Regions on a grid: all of their voxels, and those in the mask."""
+    if isinstance(atlas, Atlas):
+        labels = resample_nearest(atlas.labels, atlas.grid, grid, fill=atlas.background_label)
+        everywhere = RegionIndex.of_labels(labels, atlas.ids)
+        if inside is None:
+            return everywhere, everywhere
+        return everywhere, RegionIndex.of_labels(labels, atlas.ids, inside)
+    everywhere = atlas.regions_on(grid)
+    if inside is None:
+        return everywhere, everywhere
+    if isinstance(atlas, SphereAtlas):  # the voxel nearest to a seed depends on the mask
+        return everywhere, atlas.regions_on(grid, inside)
+    return everywhere, everywhere.where(inside.ravel()[everywhere.voxels])
+
+
+def _apart(name: str, atlas: AnyAtlas, grid: Grid) -> DaskroiError:
+    where = "" if atlas.grid is None else f" Atlas: {atlas.grid.describe()};"
+    return DaskroiError(
+        f"{name}: no label left on the image's grid, the two do not overlap.{where} "
+        f"image: {grid.describe()}. Different template or space? "
+        "Give an atlas in the image's space."
+    )
 
 
 def _same(what: str, name: str, grid: Grid, image: Grid) -> None:
@@ -216,22 +275,19 @@ def _same(what: str, name: str, grid: Grid, image: Grid) -> None:
         )
 
 
-def _in_view(atlas: Atlas, grid: Grid) -> NDArray[np.float64]:
+def _in_view(atlas: AnyAtlas, grid: Grid) -> NDArray[np.float64]:
     """Fraction of each region's atlas voxels whose centre lies in a voxel of ``grid``."""
+    if not isinstance(atlas, Atlas):
+        return atlas.in_view(grid)
     own = RegionIndex.of_labels(atlas.labels, atlas.ids)
     if atlas.grid.same_as(grid):
         return (own.counts > 0).astype(np.float64)
-    zyx = np.array(np.unravel_index(own.voxels, own.shape))
-    affine = np.linalg.inv(grid.matrix) @ atlas.grid.matrix
-    there = affine[:3, :3] @ zyx[::-1] + affine[:3, 3:]
-    # a hair of tolerance: centres that fall on the face of an edge voxel are in it
-    upper = np.array(grid.shape[::-1])[:, None] - 0.5 + 1e-6
-    inside = ((there >= -0.5 - 1e-6) & (there <= upper)).all(axis=0)
+    inside = centres_inside(own.voxels, atlas.grid, grid)
     hits = np.concatenate([[0], np.cumsum(inside)])
     return np.diff(hits[own.bounds]) / np.maximum(own.counts, 1)
 
 
-def _name_lost(atlas: Atlas, placement: Placement, name: str) -> None:
+def _name_lost(atlas: AnyAtlas, placement: Placement, name: str) -> None:
     lost = placement.lost
     if lost.any() and _say_lost.get():
         names = np.array(atlas.names, dtype=object)

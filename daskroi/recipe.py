@@ -10,12 +10,15 @@ import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice
 from daskroi.kernels import NAN_POLICIES, REDUCERS
+from daskroi.smoothing import Fwhm, checked_fwhm
 from daskroi.steps import CleanSteps
 
 __all__ = ["Recipe"]
 
 PLANS = ("auto", "stream", "blocks")
 RESAMPLING_TARGETS = ("data", "labels", None)
+SPATIAL = ("auto", "fused", "voxelwise")
+MAPS_METHODS = ("mean", "lstsq")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Recipe:
 
     Parameters
     ----------
-    strategy, nan_policy, min_coverage, resampling_target, high_variance_confounds, dtype, plan
+    strategy, nan_policy, min_coverage, resampling_target, smoothing_fwhm, resampling_clip,
+    spatial, maps_method, high_variance_confounds, dtype, plan
         As in `extract`.
     clean : tuple of (name, value) pairs
         Options of `daskroi.steps.CleanSteps`, without ``t_r``: that may come from the image.
@@ -45,6 +49,10 @@ class Recipe:
     nan_policy: str = "zero"
     min_coverage: float | None = None
     resampling_target: str | None = "data"
+    smoothing_fwhm: Fwhm = None
+    resampling_clip: bool | None = None
+    spatial: str = "auto"
+    maps_method: str = "mean"
     high_variance_confounds: bool = False
     dtype: str | None = None
     plan: str = "auto"
@@ -60,6 +68,9 @@ class Recipe:
         min_coverage: float | None = None,
         resampling_target: str | None = "data",
         smoothing_fwhm: Any = None,
+        resampling_clip: bool | None = None,
+        spatial: str = "auto",
+        maps_method: str = "mean",
         high_variance_confounds: bool = False,
         dtype: Any = None,
         plan: str = "auto",
@@ -71,11 +82,9 @@ class Recipe:
         check_choice("nan_policy", nan_policy, NAN_POLICIES)
         check_choice("resampling_target", resampling_target, RESAMPLING_TARGETS)
         check_choice("plan", plan, PLANS)
-        if smoothing_fwhm is not None:
-            raise DaskroiError(
-                f"smoothing_fwhm={smoothing_fwhm!r}: smoothing is not available yet in this "
-                "version. Smooth the image beforehand, or leave it None."
-            )
+        check_choice("resampling_clip", resampling_clip, (None, True, False))
+        check_choice("spatial", spatial, SPATIAL)
+        check_choice("maps_method", maps_method, MAPS_METHODS)
         if min_coverage is not None and not 0 <= min_coverage <= 1:
             raise DaskroiError(
                 f"min_coverage={min_coverage!r} is not a fraction. Use a number from 0 to 1, "
@@ -86,6 +95,10 @@ class Recipe:
             nan_policy,
             None if min_coverage is None else float(min_coverage),
             resampling_target,
+            checked_fwhm(smoothing_fwhm),
+            resampling_clip,
+            spatial,
+            maps_method,
             bool(high_variance_confounds),
             _checked_dtype(dtype),
             plan,

@@ -5,8 +5,9 @@ Both plans end in the same array of (time, field, region) partials, made by the 
 - *blocks*: one task per chunk of the image, partials of chunks of space combined by a tree;
 - *stream*: one task per run, which reads slab by slab; for files that only read front to back.
 
-The region index travels as one graph key of its own, so it reaches each worker once, and several
-atlases are one index with more regions, so they cost one read.
+The operator (regions, and how the image gets to them) travels as one graph key of its own, so it
+reaches each worker once; where it is fused, that is one task, and its weights travel once. Several
+atlases are one operator with more regions, so they cost one read.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import numpy as np
 
 from daskroi import kernels
 from daskroi.kernels import REDUCERS, Reducer
-from daskroi.regions import RegionIndex
 from daskroi.openimage import CHUNK_BYTES
+from daskroi.operators import Operator, Voxelwise
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -28,13 +29,28 @@ if TYPE_CHECKING:
 
     from daskroi.nifti import NiftiFile
 
-__all__ = ["block_partials", "dask_array", "finalize", "stream_partials"]
+__all__ = ["block_partials", "dask_array", "finalize", "solve", "stream_partials"]
 
 
-def _shipped(index: RegionIndex) -> Delayed:
+def _shipped(
+    operator: Operator, fused: bool, scale: tuple[float, float] = (1.0, 0.0), extremes: Any = None
+) -> Delayed:
+    """The operator as a graph key; fused or clipped by a task, for neither is known before."""
     from dask.delayed import delayed
 
-    return delayed(index, name=f"regions-{index.token}", traverse=False)
+    shipped = delayed(operator, name=f"operator-{operator.token}", traverse=False)
+    if fused:
+        return delayed(_fused, pure=True)(shipped)
+    return shipped if extremes is None else delayed(_clipped, pure=True)(shipped, extremes, scale)
+
+
+def _fused(operator: Voxelwise) -> Operator:
+    return operator.fused()
+
+
+def _clipped(operator: Voxelwise, extremes: Any, scale: tuple[float, float]) -> Operator:
+    slope, inter = scale
+    return operator.clipped([slope * float(v) + inter for v in extremes])
 
 
 def _as_bounded_space(array: da.Array, whole_region: bool) -> da.Array:
@@ -56,10 +72,11 @@ def dask_array(array: Any) -> da.Array:
 
 def block_partials(
     array: da.Array,
-    index: RegionIndex,
+    operator: Operator,
     strategy: str,
     nan_policy: str,
     scale: tuple[float, float] = (1.0, 0.0),
+    fused: bool = False,
 ) -> da.Array:
     """Partials of a chunked image: one task per chunk, whatever the number of regions.
 
@@ -67,10 +84,13 @@ def block_partials(
     ----------
     array : dask array, dims (time, z, y, x)
         Any chunking.
-    index : RegionIndex
-        Over the whole (z, y, x).
+    operator : Operator
+        For the whole (z, y, x).
     scale : (slope, inter)
-        For floats as stored; integers are scaled in `finalize`.
+        From values as stored to physical ones, as far as the operator does that; `Direct` reduces
+        integers as stored, and `finalize` scales them.
+    fused : bool
+        Whether to fuse it first.
 
     Returns
     -------
@@ -79,12 +99,14 @@ def block_partials(
     import dask.array as da
 
     reducer = REDUCERS[strategy]
-    array = _as_bounded_space(array, reducer.combine is None)
+    clip = isinstance(operator, Voxelwise) and operator.clip and not fused
+    limits = _extremes(array) if clip else None
+    array = _as_bounded_space(array, reducer.combine is None or operator.whole)
     fields = reducer.fields + 2
     blocks = da.map_blocks(
         _block_partial,
         array,
-        _shipped(index),
+        _shipped(operator, fused, scale, limits),
         strategy,
         nan_policy,
         scale,
@@ -94,7 +116,7 @@ def block_partials(
             array.chunks[0],
             *((1,) * n for n in array.numblocks[1:]),
             (fields,),
-            (index.n_regions,),
+            (operator.n_regions,),
         ),
         dtype=np.float64,
         meta=np.empty((0,) * 6),
@@ -115,21 +137,47 @@ def block_partials(
 
 def _block_partial(
     block: np.ndarray,
-    index: RegionIndex,
+    operator: Operator,
     strategy: str,
     nan_policy: str,
     scale: tuple[float, float],
     block_info: Any = None,
 ) -> np.ndarray:
     box = tuple(tuple(b) for b in block_info[0]["array-location"][1:])
-    part = kernels.partial(block, _within(index, box), REDUCERS[strategy], nan_policy, *scale)
+    if block.shape[1:] != tuple(block_info[0]["shape"][1:]):
+        operator = _within(operator, box)
+    part = operator.partial(block, REDUCERS[strategy], nan_policy, *scale)
     return part[:, None, None, None]
 
 
 @lru_cache(maxsize=128)
-def _within(index: RegionIndex, box: tuple[tuple[int, int], ...]) -> RegionIndex:
-    # chunks of one place in space follow each other through time; cut the index once
-    return index.within(box)
+def _within(operator: Operator, box: tuple[tuple[int, int], ...]) -> Operator:
+    # chunks of one place in space follow each other through time; cut the operator once
+    return operator.within(box)
+
+
+def _extremes(array: da.Array) -> Delayed:
+    """Lowest and highest stored value of the whole image, NaN left out: reads it once more."""
+    import dask.array as da
+    from dask.delayed import delayed
+
+    both = [
+        da.reduction(
+            array,
+            chunk=partial(_extreme, ufunc=ufunc),
+            aggregate=partial(_extreme, ufunc=ufunc),
+            dtype=array.dtype,
+            meta=np.empty((), array.dtype),
+            name=f"extreme-{ufunc}",
+        )
+        for ufunc in ("fmin", "fmax")
+    ]
+    return delayed(np.stack, pure=True)([one.to_delayed().item() for one in both])
+
+
+def _extreme(x: np.ndarray, ufunc: str, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    # fmin and fmax pass over NaN
+    return getattr(np, ufunc).reduce(x, axis=axis, keepdims=keepdims)
 
 
 def _keep(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
@@ -147,12 +195,15 @@ def _aggregate(x: np.ndarray, strategy: str, axis: Any, keepdims: bool) -> np.nd
 
 def stream_partials(
     file: NiftiFile,
-    index: RegionIndex,
+    operator: Operator,
     strategy: str,
     nan_policy: str,
     slab_frames: int | None = None,
+    fused: bool = False,
 ) -> da.Array:
     """Partials of a whole run as one task that reads it front to back.
+
+    Twice where results are clipped to the run's extremes, which must be known first.
 
     Returns
     -------
@@ -162,39 +213,78 @@ def stream_partials(
     from dask.delayed import delayed
 
     reducer: Reducer = REDUCERS[strategy]
-    whole = delayed(_stream, pure=True)(file, _shipped(index), strategy, nan_policy, slab_frames)
-    shape = (file.frames, reducer.fields + 2, index.n_regions)
+    shipped = _shipped(operator, fused)
+    whole = delayed(_stream, pure=True)(file, shipped, strategy, nan_policy, slab_frames)
+    shape = (file.frames, reducer.fields + 2, operator.n_regions)
     return da.from_delayed(whole, shape, dtype=np.float64, meta=np.empty((0,) * 3))
 
 
 def _stream(
     file: NiftiFile,
-    index: RegionIndex,
+    operator: Operator,
     strategy: str,
     nan_policy: str,
     slab_frames: int | None,
 ) -> np.ndarray:
     reducer = REDUCERS[strategy]
-    out = np.empty((file.frames, reducer.fields + 2, index.n_regions))
+    scale = file.slope, file.inter
+    if isinstance(operator, Voxelwise) and operator.clip:
+        with closing(file.slabs(slab_frames)) as slabs:
+            found = [[_extreme(slab, u) for u in ("fmin", "fmax")] for _, slab in slabs]
+        lowest, highest = zip(*found, strict=True)
+        operator = _clipped(operator, (np.fmin.reduce(lowest), np.fmax.reduce(highest)), scale)
+    out = np.empty((file.frames, reducer.fields + 2, operator.n_regions))
     # closing: a traceback that someone keeps must not keep file and thread
     with closing(file.slabs(slab_frames)) as slabs:
         for start, slab in slabs:
-            out[start : start + len(slab)] = kernels.partial(
-                slab, index, reducer, nan_policy, file.slope, file.inter
-            )
+            out[start : start + len(slab)] = operator.partial(slab, reducer, nan_policy, *scale)
     return out
 
 
 def finalize(
-    partials: da.Array, strategy: str, scale: tuple[float, float] = (1.0, 0.0)
+    partials: da.Array,
+    strategy: str,
+    scale: tuple[float, float] = (1.0, 0.0),
+    nan_policy: str = "zero",
 ) -> da.Array:
     """Results (time, region) of partials (time, field, region); a lost region is NaN."""
     import dask.array as da
 
     return da.map_blocks(
-        _finalize, partials, strategy, scale, drop_axis=1, dtype=np.float64, meta=np.empty((0, 0))
+        _finalize,
+        partials,
+        strategy,
+        scale,
+        nan_policy,
+        drop_axis=1,
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
     )
 
 
-def _finalize(part: np.ndarray, strategy: str, scale: tuple[float, float]) -> np.ndarray:
+def _finalize(
+    part: np.ndarray, strategy: str, scale: tuple[float, float], nan_policy: str
+) -> np.ndarray:
+    if nan_policy == "omit":
+        # smoothed from far away, a region without a finite voxel has some weight left
+        part = part.copy()
+        part[:, -2] *= part[:, -1] > 0
     return kernels.finalize(REDUCERS[strategy], part, scale)
+
+
+def solve(
+    partials: da.Array, inverse: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)
+) -> da.Array:
+    """Least-squares values (time, region) of overlapping maps; see `leastsquares`."""
+    import dask.array as da
+
+    return da.map_blocks(
+        _solve, partials, inverse, scale, drop_axis=1, dtype=np.float64, meta=np.empty((0, 0))
+    )
+
+
+def _solve(part: np.ndarray, inverse: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    sums = kernels.finalize(REDUCERS["sum"], part, scale)
+    lost = part[:, -2] == 0
+    # frame by frame: a product of matrices rounds differently for other numbers of frames
+    return np.where(lost, np.nan, np.stack([inverse @ s for s in np.where(lost, 0.0, sums)]))

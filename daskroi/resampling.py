@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from daskroi.grid import Grid, voxel_transform
 
 __all__ = ["ORDERS", "Resampling", "extrapolate"]
 
+Order = Literal[0, 1, 3]
 # names as in nilearn; the order of the spline
-ORDERS = {"continuous": 3, "linear": 1, "nearest": 0}
+ORDERS: dict[str, Order] = {"continuous": 3, "linear": 1, "nearest": 0}
 Floats = NDArray[np.float64]
 
 
@@ -45,7 +47,7 @@ class Resampling:
 
     source: Grid
     target: Grid
-    order: int = 3
+    order: Order = 3
 
     def apply(self, volume: NDArray) -> Floats:
         """Interpolate one finite volume, (z, y, x) → (z, y, x) of the target, float64."""
@@ -71,7 +73,7 @@ class Resampling:
         out[nearest._voxelwise(holes.view(np.uint8)) > 0] = np.nan
         return out
 
-    def _voxelwise(self, volume: NDArray, order: int | None = None) -> NDArray:
+    def _voxelwise(self, volume: NDArray, order: Order | None = None) -> NDArray:
         from scipy import ndimage
 
         matrix, offset = voxel_transform(self.source, self.target)

@@ -20,7 +20,7 @@ from dask.tokenize import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskroi.atlas import Atlas, load_atlas
+from daskroi.atlas import Atlas, load_atlas, load_label_atlas
 from daskroi.errors import (
     DaskroiError,
     DaskroiNotFoundError,
@@ -477,8 +477,10 @@ def test_bad_parameters() -> None:
         load_atlas(image, labels=["a", 1, None])  # type: ignore[list-item]
     with pytest.raises(DaskroiTypeError, match=r"background_label=0\.5 is not a whole number"):
         load_atlas(image, background_label=0.5)  # type: ignore[arg-type]
-    with pytest.raises(DaskroiTypeError, match="cannot be read from list"):
-        load_atlas([1, 2])
+    with pytest.raises(DaskroiTypeError, match="cannot be read from set"):
+        load_atlas({1, 2})
+    with pytest.raises(DaskroiError, match=r"lut and labels are both given"):
+        load_atlas(image, lut((1, "a")), lut((1, "a")))
     with pytest.raises(DaskroiError, match=r"lut: none of its ids \(7, 9\) is in .* \(1\)"):
         load_atlas(image, lut=lut((9, "x"), (0, "bg"), (7, "y")))
 
@@ -490,8 +492,10 @@ def test_bad_parameters() -> None:
         (nifti(np.linspace(0, 1, 120, dtype="f4").reshape(4, 5, 6)), r"whole numbers"),
         (nifti(np.zeros((4, 5, 6), "u1")), r"contains no label.*background \(0\)"),
         (nifti(np.full((4, 5, 6), np.nan, "f4")), r"contains no label"),
-        (nifti(np.ones((4, 5, 6, 3), "u1")), r"has 3 volumes, a label image has one"),
-        (nifti(np.ones((4, 5, 6, 1, 3), "u1")), r"has 3 volumes"),
+        (
+            nifti(np.ones((4, 5, 6, 1, 3), "u1")),
+            r"has shape \(4, 5, 6, 1, 3\), a label",
+        ),
         (nifti(np.ones((4, 5), "u1")), r"has shape \(4, 5\), a label image is 3D"),
         (nifti(np.ones((4, 5, 6), "c8")), r"holds complex64 voxels"),
         (nifti(np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])), r"voxels; labels"),
@@ -508,7 +512,6 @@ def test_images_that_are_no_label_image(image: nib.Nifti1Image, match: str) -> N
     [
         (labels_of([1], "f4") * 0.5, r"whole numbers, but there are 0\.5"),
         (np.zeros((4, 5, 6), "u1"), r"contains no label"),
-        (np.ones((4, 5, 6, 3), "u1"), r"has 3 volumes"),
         (np.ones((4, 5, 6, 1, 3), "u1"), r"5D"),
         (np.ones((4, 5, 6), "c8"), r"complex"),
         (np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")]), r"RGB"),
@@ -533,12 +536,29 @@ def test_bad_affine(tmp_path: Path, entry: float, match: str) -> None:
 def test_dataarrays_that_are_no_label_image() -> None:
     grid = Grid.make((6, 5, 4), AFFINE)
     run = make_image(np.ones((3, 6, 5, 4), "u1"), grid, name="run")
-    with pytest.raises(DaskroiError, match="run: has 3 volumes"):
-        load_atlas(run)
     with pytest.raises(DaskroiError, match=r"run: has dims .* 'echo' first"):
         load_atlas(run.rename(time="echo"))
     with pytest.raises(DaskroiError, match="no 'affine' coordinate"):
         load_atlas(run[0].drop_vars("affine"))
+
+
+def test_where_only_a_label_image_will_do(tmp_path: Path) -> None:
+    image = nifti(labels_of([1, 2]))
+    atlas = load_label_atlas(image, labels=["a", "b"])
+    assert atlas == load_atlas(image, labels=["a", "b"])
+    assert load_label_atlas(atlas) is atlas
+    assert load_label_atlas({"maps": image, "labels": ["a", "b"]}) == atlas
+    maps = nifti(np.ones((4, 5, 6, 3), "u1"))
+    nib.save(maps, tmp_path / "maps.nii")
+    # only the header is read: a run given by mistake must not be
+    (tmp_path / "damaged.nii").write_bytes((tmp_path / "maps.nii").read_bytes()[:352] + bytes(360))
+    run = make_image(np.ones((3, 6, 5, 4), "u1"), Grid.make((6, 5, 4), AFFINE), name="run")
+    for many in (maps, run, tmp_path / "maps.nii", tmp_path / "damaged.nii", {"maps": maps}):
+        with pytest.raises(DaskroiError, match=r"has 3 volumes, a label image has one. Give"):
+            load_label_atlas(many)
+    for soft in (load_atlas(maps), load_atlas([(0, 0, 0)]), np.zeros((2, 3))):
+        with pytest.raises(DaskroiTypeError, match="Atlas was given where only a label image"):
+            load_label_atlas(soft)
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -200,13 +200,13 @@ def test_without_resampling() -> None:
     atlas = atlas_of(np.random.default_rng(0), grid)
     mask = Mask(np.ones((4, 5, 6), bool), grid, "m.nii")
     nearly = Grid.make((4, 5, 6), STRAIGHT + np.eye(4, k=3) * 1e-9)
-    assert not place(atlas, nearly, mask, resample=False).lost.any()
+    assert not place(atlas, nearly, mask, target=None).lost.any()
     other = Grid.make((4, 5, 6), OBLIQUE)
     with pytest.raises(DaskroiError, match=r"the atlas is not on the image's grid.*None forbids"):
-        place(atlas, other, resample=False)
+        place(atlas, other, target=None)
     elsewhere = Mask(mask.values, other, "m.nii")
     with pytest.raises(DaskroiError, match=r"m\.nii: the mask is not on the image's grid"):
-        place(atlas, grid, elsewhere, resample=False)
+        place(atlas, grid, elsewhere, target=None)
 
 
 def test_background_other_than_zero_fills_what_is_outside() -> None:

@@ -22,6 +22,7 @@ from daskroi.kernels import NAN_POLICIES, REDUCERS
 from daskroi.regions import RegionIndex
 from daskroi.nifti import NiftiFile
 from daskroi.openimage import lazy_image
+from daskroi.operators import Direct, Part
 from daskroi.reduce import block_partials, dask_array, finalize, stream_partials
 
 SHAPE = (4, 5, 6)
@@ -30,6 +31,7 @@ STRATEGIES = sorted(REDUCERS)
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice([0, 1, 2, 5], SHAPE)  # 9 is nowhere
 INDEX = RegionIndex.of_labels(LABELS, IDS)
+REGIONS = Direct((Part(INDEX),))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def test_blocks_of_any_chunking(
     strategy: str, chunks: tuple[int, ...], policy: str, dtype: str
 ) -> None:
     array = values(dtype)
-    lazy = block_partials(da.from_array(array, chunks), INDEX, strategy, policy)
+    lazy = block_partials(da.from_array(array, chunks), REGIONS, strategy, policy)
     expected = whole(array, strategy, policy)
     assert lazy.shape == expected.shape
     assert lazy.dtype == np.float64
@@ -87,18 +89,18 @@ def test_both_plans_bit_for_bit(tmp_path: Path, strategy: str, name: str, dtype:
         stored, strategy, **dict(zip(("slope", "inter"), (2.5, -3.0), strict=True))
     )  # the kernel itself leaves integers as stored
     for slab_frames in (None, 1, 4, 11, 100):
-        found = stream_partials(file, INDEX, strategy, "zero", slab_frames)
+        found = stream_partials(file, REGIONS, strategy, "zero", slab_frames)
         assert found.shape == expected.shape
         assert found.compute().tobytes() == expected.tobytes()
     for frames in (1, 3, 11):
         array = lazy_image(file, frames, stored=True).data
-        found = block_partials(array, INDEX, strategy, "zero", during)
+        found = block_partials(array, REGIONS, strategy, "zero", during)
         assert found.compute().tobytes() == expected.tobytes()
 
 
 def test_finalize_scales() -> None:
     array = values("i2")
-    partials = block_partials(da.from_array(array, 4), INDEX, "sum", "zero")
+    partials = block_partials(da.from_array(array, 4), REGIONS, "sum", "zero")
     found = finalize(partials, "sum", (2.0, 1.0)).compute()
     for r, label in enumerate(IDS):
         inside = 2.0 * array[:, label == LABELS] + 1
@@ -114,7 +116,7 @@ def test_a_median_gets_whole_regions_in_bounded_chunks(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         kernels, "partial", lambda slab, *a: seen.append(slab.shape) or inner(slab, *a)
     )
-    lazy = block_partials(da.from_array(array, (11, 2, 3, 6)), INDEX, "median", "zero")
+    lazy = block_partials(da.from_array(array, (11, 2, 3, 6)), REGIONS, "median", "zero")
     assert lazy.compute().tobytes() == inner(array, INDEX, REDUCERS["median"]).tobytes()
     assert all(shape[1:] == SHAPE and shape[0] <= 3 for shape in seen)
 
@@ -124,8 +126,8 @@ def test_the_index_is_one_key_whatever_the_regions() -> None:
     array = da.zeros((100, *SHAPE), chunks=(5, 2, 5, 6))
     for n in (1, 100):
         index = RegionIndex.of_labels(np.arange(120).reshape(SHAPE) % n + 1, np.arange(n) + 1)
-        graph = dict(block_partials(array, index, "mean", "zero").__dask_graph__())
-        assert len([k for k in graph if str(k).startswith("regions-")]) == 1
+        graph = dict(block_partials(array, Direct((Part(index),)), "mean", "zero").__dask_graph__())
+        assert len([k for k in graph if str(k).startswith("operator-")]) == 1
         tasks.append(len(graph))
     assert tasks[0] == tasks[1]
     assert tasks[0] <= 6 * 40
@@ -134,29 +136,29 @@ def test_the_index_is_one_key_whatever_the_regions() -> None:
 def test_different_options_have_different_names(tmp_path: Path) -> None:
     file = NiftiFile.open(write(tmp_path / "x.nii", nifti_bytes(values("f4").T)))
     array = da.zeros((10, *SHAPE), chunks=(5, 2, 5, 6))
-    other = RegionIndex.of_labels(LABELS, IDS[:2])
+    other = Direct((Part(RegionIndex.of_labels(LABELS, IDS[:2])),))
     names = [
         block_partials(array, index, strategy, policy, scale).name
-        for index in (INDEX, other)
+        for index in (REGIONS, other)
         for strategy in STRATEGIES
         for policy in NAN_POLICIES
         for scale in ((1.0, 0.0), (2.0, 0.0), (1.0, 1.0))
     ]
     names += [
         stream_partials(file, index, strategy, policy, slab_frames).name
-        for index in (INDEX, other)
+        for index in (REGIONS, other)
         for strategy in STRATEGIES
         for policy in NAN_POLICIES
         for slab_frames in (None, 3)
     ]
     assert len(set(names)) == len(names)
-    again = block_partials(array, INDEX, "mean", "zero").name
-    assert again == block_partials(array, INDEX, "mean", "zero").name
+    again = block_partials(array, REGIONS, "mean", "zero").name
+    assert again == block_partials(array, REGIONS, "mean", "zero").name
 
 
 def test_a_stream_is_one_task(tmp_path: Path) -> None:
     file = NiftiFile.open(write(tmp_path / "x.nii.gz", nifti_bytes(values("f4").T)))
-    graph = stream_partials(file, INDEX, "mean", "zero").__dask_graph__()
+    graph = stream_partials(file, REGIONS, "mean", "zero").__dask_graph__()
     assert len(dict(graph)) <= 3
 
 
@@ -165,7 +167,7 @@ def test_nothing_stays_open_when_a_stream_fails(
 ) -> None:
     file = NiftiFile.open(write(tmp_path / "x.nii.gz", nifti_bytes(values("f4").T)))
     monkeypatch.setattr(kernels, "partial", lambda *_: 1 / 0)
-    lazy = stream_partials(file, INDEX, "mean", "zero", 2)
+    lazy = stream_partials(file, REGIONS, "mean", "zero", 2)
     with pytest.raises(ZeroDivisionError) as kept:  # with its traceback, hence its frames
         lazy.compute()
     assert kept.value.__traceback__ is not None
@@ -179,7 +181,7 @@ def test_a_damaged_file_fails_as_a_whole(tmp_path: Path, name: str) -> None:
     file = NiftiFile.open(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DaskroiError, match="changed after it was opened"):
-        stream_partials(file, INDEX, "mean", "zero").compute()
+        stream_partials(file, REGIONS, "mean", "zero").compute()
 
 
 def test_dask_array() -> None:
@@ -191,5 +193,5 @@ def test_dask_array() -> None:
 def test_threads_share_one_index() -> None:
     array = values("f4", 60)
     with dask.config.set(scheduler="threads", num_workers=4):
-        found: Any = block_partials(da.from_array(array, (1, 2, 2, 3)), INDEX, "mean", "omit")
+        found: Any = block_partials(da.from_array(array, (1, 2, 2, 3)), REGIONS, "mean", "omit")
         np.testing.assert_allclose(found.compute(), whole(array, "mean", "omit"), rtol=1e-12)

@@ -1,0 +1,50 @@
+"""When the frames of a run were taken: TR by argument, sidecar or header, and doubts about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from daskroi.errors import DaskroiError, warn
+from daskroi.image import TIME, t_r_of, time_coordinate
+from daskroi.nifti import plausible_t_r
+from daskroi.recipe import Recipe
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from daskroi.nifti import NiftiFile
+
+__all__ = ["run_times"]
+
+
+def run_times(recipe: Recipe, run: xr.DataArray, file: NiftiFile | None) -> tuple[float | None, Any]:
+    """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
+    known, source = t_r_of(run)
+    doubt = file.t_r_source if file is not None and file.t_r is None and TIME in run.dims else ""
+    if recipe.t_r is not None:
+        if known is not None and abs(known - recipe.t_r) > 1e-3 * known:
+            warn(
+                f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({source}). "
+                "The argument is used."
+            )
+        return recipe.t_r, time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
+    clean = dict(recipe.clean)
+    filtered = clean.get("filter") and any(
+        clean.get(k) is not None for k in ("low_pass", "high_pass")
+    )
+    if known is None and filtered:
+        name = file.source.url if file is not None else "the image"
+        raise DaskroiError(
+            f"{name}: filtering needs the repetition time, and {doubt or 'the image has none'}. "
+            "Pass t_r in seconds."
+        )
+    if known is None and "not a plausible" in doubt:
+        assert file is not None
+        warn(f"{file.source.url}: {doubt} Time is counted in frames; pass t_r in seconds.")
+    if known is not None and not plausible_t_r(known):
+        raise DaskroiError(
+            f"The time coordinate says a TR of {known:g} s, which is not plausible. "
+            "Pass t_r in seconds."
+        )
+    # the image's own times: a part of a run does not start at 0
+    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(1, None)
