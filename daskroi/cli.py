@@ -101,7 +101,7 @@ def _load_atlases(
     specs: tuple[str, ...], tables: tuple[str, ...], background: int
 ) -> tuple[dict[str, Atlas], dict[str, dict[str, str]]]:
     """Atlases by the name their results get, and the files they are from."""
-    from daskroi.atlas import load_atlas
+    from daskroi.atlas import load_label_atlas
 
     if tables and len(tables) != len(specs):
         raise click.BadOptionUsage(
@@ -116,7 +116,7 @@ def _load_atlases(
         if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
             name, path = "", spec
         table = tables[i] if tables else None
-        atlas = load_atlas(path, table, background_label=background, name=name or None)
+        atlas = load_label_atlas(path, table, background_label=background, name=name or None)
         key = re.sub(r"[^A-Za-z0-9]", "", atlas.name)
         if key in loaded:
             raise DaskroiError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
 
     from daskroi.fitted import FittedAtlas
 
-__all__ = ["RegionColumns", "as_frame", "split_signals", "treat_lost"]
+__all__ = [
+    "RegionColumns",
+    "as_frame",
+    "keep_or_drop",
+    "name_lost",
+    "split_signals",
+    "zero_lost",
+]
+
+# a warning is read, not scrolled through
+IMAGES_NAMED = 10
 
 
 class RegionColumns:
@@ -35,7 +46,7 @@ class RegionColumns:
     def _column_ids(self) -> NDArray[np.int64]:
         fitted = self._get_fitted()
         ids = fitted.atlas.ids
-        return ids if self.keep_masked_labels else ids[~fitted.placement.lost]
+        return ids if self.keep_masked_labels else ids[~fitted.lost]
 
     def _background(self) -> list[int]:
         background = self._get_fitted().atlas.background_label
@@ -70,31 +81,93 @@ class RegionColumns:
         return list(self.region_names_.values())
 
 
-def treat_lost(series: xr.DataArray, keep: bool) -> xr.DataArray:
-    """Make columns of 0 of regions without a voxel, or drop them; either way name them.
+def name_lost(
+    series: Sequence[xr.DataArray], images: Sequence[str], keep: bool
+) -> NDArray[np.bool_]:
+    """Find the regions that no image has, and name these and what only some images lack.
 
     Parameters
     ----------
-    series : DataArray, dims (time, region) or (region,)
-        With the coordinates ``n_voxels`` and ``region_name``.
+    series : sequence of DataArray
+        One per image, with the coordinates ``region``, ``n_voxels`` and ``region_name``.
+    images : sequence of str
+        Names of the images.
     keep : bool
+        What the warning shall say of regions that no image has: columns of 0, or no column.
+
+    Returns
+    -------
+    bool array, (region,)
 
     Warns
     -----
     DaskroiWarning
-        If there are such regions.
+        If there are regions without a voxel: one warning for those that all images lack, one for
+        the others, image by image.
+    """
+    first = series[0]
+    lost = np.array([s.coords["n_voxels"].values == 0 for s in series])
+    everywhere: NDArray[np.bool_] = np.logical_and.reduce(lost)
+    atlas = first.attrs.get("atlas", "atlas")
+    ids, names = (first.coords[c].values for c in ("region", "region_name"))
+    if everywhere.any():
+        remedy = "have no column; keep_masked_labels=True keeps them as 0"
+        done = "are columns of 0" if keep else remedy
+        warn(
+            f"{atlas}: {everywhere.sum()} of {len(ids)} regions have no voxel in the image and "
+            f"mask and {done}: {list_regions(ids[everywhere], names[everywhere])}."
+        )
+    only = lost & ~everywhere
+    if only.any():
+        each = [
+            f"{image}: {list_regions(ids[row], names[row])}"
+            for image, row in zip(images, only, strict=False)
+            if row.any()
+        ]
+        more = f" … and {len(each) - IMAGES_NAMED} more images" if len(each) > IMAGES_NAMED else ""
+        warn(
+            f"{atlas}: {only.any(axis=0).sum()} of {len(ids)} regions have no voxel in some of the "
+            f"images and are 0 there ({'; '.join(each[:IMAGES_NAMED])}{more})."
+        )
+    return everywhere
+
+
+def zero_lost(series: xr.DataArray, *, but: NDArray[np.bool_] | None = None) -> xr.DataArray:
+    """Make 0 of regions without a voxel, apart from those in ``but``, which stay NaN.
+
+    Parameters
+    ----------
+    series : DataArray, dims (time, region) or (region,)
+        With the coordinate ``n_voxels``.
+    but : bool array, (region,), optional
     """
     import xarray as xr
 
     lost = series.coords["n_voxels"].values == 0
+    lost = lost if but is None else lost & ~but
+    return series.where(xr.DataArray(~lost, dims="region"), 0) if lost.any() else series
+
+
+def keep_or_drop(series: xr.DataArray, lost: NDArray[np.bool_], keep: bool) -> xr.DataArray:
+    """Make columns of 0 of lost regions, or drop them.
+
+    Parameters
+    ----------
+    series : DataArray, dims (time, region) or (region,)
+    lost : bool array, (region,)
+    keep : bool
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> series = xr.DataArray([1.0, np.nan], dims="region")
+    >>> keep_or_drop(series, np.array([False, True]), keep=True).values
+    array([1., 0.])
+    """
+    import xarray as xr
+
     if not lost.any():
         return series
-    gone = series.coords["region"].values[lost], series.coords["region_name"].values[lost]
-    done = "are columns of 0" if keep else "have no column; keep_masked_labels=True keeps them as 0"
-    warn(
-        f"{series.attrs.get('atlas', 'atlas')}: {lost.sum()} of {len(lost)} regions have no voxel "
-        f"in the image and mask and {done}: {list_regions(*gone)}."
-    )
     if not keep:
         return series.isel(region=~lost)
     return series.where(xr.DataArray(~lost, dims="region"), 0)

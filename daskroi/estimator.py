@@ -11,9 +11,13 @@ from typing import Any, Self
 
 from daskroi.errors import DaskroiError, check_choice
 
-__all__ = ["Estimator", "describe"]
+__all__ = ["DaskroiNotFittedError", "Estimator", "describe"]
 
 OUTPUTS = ("default", "pandas")
+
+
+class DaskroiNotFittedError(DaskroiError, AttributeError):
+    """Something was asked of an estimator that only ``fit`` can tell."""
 
 
 class Estimator:
@@ -147,7 +151,10 @@ def describe(value: Any, *, whole: bool = False) -> str:
     """
     kind = type(value).__name__
     if isinstance(value, list | tuple):
-        return repr(value) if whole or len(value) <= 4 else f"[{len(value)} items]"
+        if whole or all(isinstance(v, str | int | float) for v in value):
+            return repr(value) if whole or len(value) <= 4 else f"[{len(value)} items]"
+        shown = ", ".join(describe(v) for v in value[:4])
+        return f"[{shown}{f', … {len(value)} items' if len(value) > 4 else ''}]"
     if not hasattr(value, "shape"):
         text = " ".join((str(value) if whole else repr(value)).split())
         return text if whole or len(text) <= 100 else f"{text[:99]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +66,15 @@ class FittedAtlas:
     mask : bool array, dims (z, y, x), or None
         On ``grid``.
     placement : Placement
-        Voxels of each region on ``grid`` and in the mask.
+        Voxels of each region on ``grid`` and in the mask, whether an image sees them or not.
+    lost : bool array, (region,)
+        Regions of which no image has a voxel in the mask.
 
     Examples
     --------
     >>> import daskroi as dr
     >>> atlas = dr.make_phantom((9, 11, 9), 2, n_regions=4).atlas
-    >>> fitted = FittedAtlas.of(atlas, atlas.grid)
+    >>> fitted = FittedAtlas.of(atlas, [atlas.grid])
     >>> list(fitted.region_table().columns)
     ['label value', 'region name', 'size (in mm^3)', 'relative size (in %)']
     """
@@ -81,35 +84,42 @@ class FittedAtlas:
     labels: NDArray[Any]
     mask: NDArray[np.bool_] | None
     placement: Placement
+    lost: NDArray[np.bool_]
 
     @classmethod
     def of(
         cls,
         atlas: Atlas,
-        grid: Grid,
+        grids: Sequence[Grid],
         mask: Mask | None = None,
         *,
         resampling_target: str | None = "data",
     ) -> FittedAtlas:
-        """Bring an atlas and a mask to a grid.
+        """Bring an atlas and a mask to the grid of the first image, or to the atlas's.
+
+        Parameters
+        ----------
+        atlas : Atlas
+        grids : sequence of Grid
+            Of all images, each once; the atlas's own where there is no image.
+        mask : Mask, optional
+        resampling_target : {"data", "labels", None}
+            The first image's grid, the atlas's, or one that all must have already.
 
         Raises
         ------
         DaskroiError
-            Grids differ and ``resampling_target`` is not "data", or no region is left.
+            Grids differ and ``resampling_target`` is None, or an image has no region.
         """
-        if resampling_target == "labels":
-            for what, other in (("image", grid), ("mask", mask.grid if mask else grid)):
-                if not atlas.grid.same_as(other):
-                    raise DaskroiError(
-                        f"resampling_target='labels': the {what} is not on the grid of "
-                        f"{atlas.name}, and bringing it there is not available yet. "
-                        "Use resampling_target='data'."
-                    )
+        home = atlas.grid if resampling_target == "labels" else grids[0]
         with lost_regions_unsaid():
-            placement = place(atlas, grid, mask, target=resampling_target)
-        labels = resample_nearest(atlas.labels, atlas.grid, grid, fill=atlas.background_label)
-        return cls(atlas, grid, labels, None if mask is None else mask.on(grid), placement)
+            placements = [place(atlas, grid, mask, target=resampling_target) for grid in grids]
+            at_home = placements[0]
+            if at_home.resampling is not None:
+                at_home = place(atlas, home, mask)
+        labels = resample_nearest(atlas.labels, atlas.grid, home, fill=atlas.background_label)
+        lost = np.logical_and.reduce([p.lost for p in placements])
+        return cls(atlas, home, labels, None if mask is None else mask.on(home), at_home, lost)
 
     def labels_image(self) -> nib.Nifti1Image:
         """Labels on the grid, int32 (int64 where they need it)."""

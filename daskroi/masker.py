@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from daskroi.columns import RegionColumns, as_frame, split_signals, treat_lost
+from daskroi.columns import RegionColumns, as_frame, split_signals
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
-from daskroi.estimator import Estimator, describe
+from daskroi.estimator import DaskroiNotFittedError, Estimator, describe
 from daskroi.fitted import FittedAtlas, without_absent
-from daskroi.placement import load_mask, lost_regions_unsaid
+from daskroi.imagelists import ImageList, series_of
+from daskroi.placement import load_mask
 from daskroi.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ __all__ = ["DaskroiNotFittedError", "NiftiLabelsMasker"]
 
 # what `extract` takes for cleaning and the constructor does not have
 CLEAN_ARGS = ("filter", "extrapolate", "ensure_finite", "runs")
-
-
-class DaskroiNotFittedError(DaskroiError, AttributeError):
-    """Something was asked of a masker that only ``fit`` can tell."""
 
 
 class NiftiLabelsMasker(RegionColumns, Estimator):
@@ -53,9 +50,10 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
     background_label : int
         Label of voxels in no region.
     mask_img : path, nibabel image or DataArray, optional
-        Voxels that count.
-    smoothing_fwhm : None
-        Smoothing is not available yet; ``fit`` refuses other values.
+        Voxels that count, on any grid.
+    smoothing_fwhm : float, 3 floats along (x, y, z), "fast", or None
+        Full width at half maximum in mm of the Gaussian that images are smoothed with, before
+        regions are averaged; "fast" is nilearn's 3-point kernel. 0 is none, with a warning.
     standardize : {False, None, True, "zscore_sample", "psc"}
         True is "zscore_sample".
     standardize_confounds : bool
@@ -72,7 +70,9 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         None: float32 for a float32 image, else float64. "auto": float32.
     resampling_target : {"data", "labels", None}
         "data": atlas and mask are brought to the image's grid, by nearest neighbour, from their own
-        grids every time. None: grids must agree. "labels": not available yet where they differ.
+        grids every time. "labels": mask and images (cubic splines) to the atlas's; voxels outside
+        the image are 0 and count. nilearn clips splines to the run's range, as do we but for mean
+        and sum (1e-3 at most; `daskroi.extract` has ``resampling_clip``). None: grids must agree.
     memory, memory_level
         Accepted, and not needed: series are lazy and small, nothing is cached. To keep a result,
         ``compute()`` it once or write it (``to_netcdf``, ``to_zarr``).
@@ -81,9 +81,9 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
     strategy : {"mean", "sum", "median", "minimum", "maximum", "standard_deviation", "variance"}
         What is made of a region's voxels.
     keep_masked_labels : bool
-        Regions that resampling or the mask has left without a voxel: True keeps each as a column of
-        0, so that every run has the same columns; False drops their columns. Both name them in a
-        warning. nilearn's default is False, and its True keeps only what the mask has emptied.
+        Regions that resampling, mask or field of view has left without a voxel: True keeps each as
+        a column of 0, so that every run has the same columns; False drops their columns. Both name
+        them in a warning. nilearn's default is False; its True keeps what the mask has emptied.
     reports : bool
         Whether `generate_report` has anything to show.
     cmap : optional
@@ -96,7 +96,7 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
     ----------
     labels_img_, mask_img_ : Nifti1Image
         Atlas (int32, or int64 if labels need it) and mask (uint8, or None) on the grid of the
-        fitted image; on the atlas's, if ``fit`` had no image.
+        fitted image; on the atlas's, if that is the target or ``fit`` had no image.
     lut_ : DataFrame
         Label table of the atlas's image, the background first.
     labels_ : list of int
@@ -106,8 +106,9 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
     region_names_, region_ids_ : dict
         Name and label id of each column; ``region_ids_["background"]`` is the background label.
     region_atlas_ : Nifti1Image
-        Labels on the image's grid and in the mask, of the image last fitted or transformed. The
-        only attribute that ``transform`` changes: what else belongs to one image is on its result.
+        Labels in the mask, on the grid of the image last fitted or transformed (the first of a
+        list), or on the atlas's if that is the target. All that ``transform`` changes: what else
+        belongs to one image is on its result.
     clean_args_, memory_
         As given; an empty dict for no ``clean_args``.
 
@@ -178,9 +179,10 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
 
         Parameters
         ----------
-        imgs : path, nibabel image or DataArray, optional
-            Only its header is read. Without it, the atlas stays on its own grid; ``transform``
-            takes any image all the same.
+        imgs : path, nibabel image or DataArray, or list of these, optional
+            Only headers are read. Of a list, the first image's grid counts, and a region is lost if
+            no image has it. Without one, the atlas stays on its own grid; ``transform`` takes any
+            image all the same.
         y : None
             For scikit-learn.
 
@@ -196,11 +198,10 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         Warns
         -----
         DaskroiWarning
-            Rows of the label table that the atlas's image does not have; ``memory`` given.
+            Rows of the label table that the atlas's image does not have; ``memory`` given;
+            ``smoothing_fwhm`` is 0.
         """
-        from daskroi.atlas import load_atlas
-        from daskroi.image import grid_of
-        from daskroi.openimage import open_image
+        from daskroi.atlas import load_label_atlas
 
         self._check_parameters()
         # joblib's Memory(location=None) caches nothing either
@@ -213,18 +214,18 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         if self.labels_img is None:
             raise DaskroiError("labels_img is None. Give a label image, its path, or an Atlas.")
         atlas = without_absent(
-            load_atlas(self.labels_img, self.lut, self.labels, self.background_label)
+            load_label_atlas(self.labels_img, self.lut, self.labels, self.background_label)
         )
         mask = None if self.mask_img is None else load_mask(self.mask_img)
-        image = None if imgs is None else open_image(imgs)
-        grid = atlas.grid if image is None else grid_of(image)
-        self._say("fit", f"Placing regions on {grid.describe()}")
-        fitted = FittedAtlas.of(atlas, grid, mask, resampling_target=self.resampling_target)
+        images = None if imgs is None else ImageList.open(imgs)
+        grids = [atlas.grid] if images is None else [grid for grid, _ in images.groups]
+        fitted = FittedAtlas.of(atlas, grids, mask, resampling_target=self.resampling_target)
+        self._say("fit", f"Placed regions on {fitted.grid.describe()}")
 
         # nothing above may leave a half-fitted masker behind
         self._fitted, self._mask = fitted, mask
-        self._image_name = "" if image is None else str(image.attrs.get("source", "in memory"))
-        self._region_grid = None if image is None else grid
+        self._image_name = "" if images is None else images.title or "in memory"
+        self._region_grid = None if images is None else fitted.grid
         self.labels_img_ = fitted.labels_image()
         self.mask_img_ = fitted.mask_image()
         self.lut_ = fitted.look_up_table()
@@ -235,67 +236,66 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
 
     def transform(
         self, imgs: Any, confounds: Any = None, sample_mask: Any = None
-    ) -> xr.DataArray | pd.DataFrame:
-        """Extract region time series from one image.
+    ) -> xr.DataArray | pd.DataFrame | list[Any]:
+        """Extract region time series from one image, or from each of a list.
 
         Parameters
         ----------
-        imgs : path, nibabel image or DataArray
-            A run, or one volume. On any grid, if ``resampling_target`` is "data".
+        imgs : path, nibabel image or DataArray; list or tuple of these; or path with wildcards
+            A run, or one volume. A list of volumes (3D) is one series, as in nilearn; a list of
+            runs (4D) gives a list of series. Each image is on a grid of its own, unless
+            ``resampling_target`` is None. Wildcards stand for the sorted list of what matches.
         confounds : array (time, confound), DataFrame, CSV or TSV path, or a list of these
-            Of full length, also with ``sample_mask``.
+            Of full length, also with ``sample_mask``. For runs, a list with an entry for each.
         sample_mask : bool array (time,) or int array, optional
-            Frames to keep.
+            Frames to keep. For runs, a list with an entry for each.
 
         Returns
         -------
-        DataArray, dims (time, region), or (region,) for one volume
-            Lazy, with the coordinates and attributes of `daskroi.extract`. After
-            ``set_output(transform="pandas")`` a computed DataFrame: frame numbers × region names.
+        DataArray, dims (time, region), or (region,) for one volume; or a list of these
+            Lazy, with the coordinates and attributes of `daskroi.extract`, and one region axis for
+            all images. Volumes are counted along time in the order of the list and have the
+            coordinate ``image``; ``n_voxels`` and ``coverage`` are the worst image's. After
+            ``set_output(transform="pandas")`` computed DataFrames: frame numbers × region names.
 
         Raises
         ------
         DaskroiNotFittedError
             ``fit`` was not called.
         DaskroiError
-            As `daskroi.extract`.
+            As `daskroi.extract`; an empty list; volumes and runs in one; not one entry per run.
 
         Warns
         -----
         DaskroiWarning
-            Regions without a voxel in the image and mask: columns of 0, or dropped.
+            Regions without a voxel in image and mask, by name: columns of 0, or dropped. Those that
+            only some images of a list lack are 0 there (of volumes, before cleaning).
         """
-        from daskroi.censor import kept_frames, sample_mask_to_bool
-        from daskroi.extract import extract
-        from daskroi.image import grid_of
-        from daskroi.openimage import open_image
-
         fitted = self._get_fitted()
-        image = open_image(imgs)
+        images = ImageList.open(imgs)
         self._say("transform", f"Extracting region signals from {describe(imgs)}")
-        with lost_regions_unsaid():
-            series: Any = extract(
-                image,
-                fitted.atlas,
-                mask_img=self._mask,
-                confounds=confounds,
-                sample_mask=sample_mask,
-                **self._options(),
-                **self.clean_args_,
-            )
-        series = treat_lost(series, self.keep_masked_labels)
-        self._region_grid = grid_of(image)
-        if self._output != "pandas":
-            return series
-        runs = self.clean_args_.get("runs")
-        n_time = image.sizes.get("time", 1)
-        keep = sample_mask_to_bool(sample_mask, n_time, runs)
-        return as_frame(series, kept_frames(n_time, keep, runs))
+        options = self._options() | self.clean_args_
+        fwhm = options["smoothing_fwhm"]
+        if not isinstance(fwhm, str) and fwhm is not None and not np.any(fwhm):
+            options["smoothing_fwhm"] = None  # fit has warned that it is 0
+        found = series_of(
+            images,
+            fitted.atlas,
+            self._mask,
+            options,
+            confounds=confounds,
+            sample_mask=sample_mask,
+            keep=self.keep_masked_labels,
+        )
+        on_atlas = self.resampling_target == "labels"
+        self._region_grid = fitted.atlas.grid if on_atlas else images.groups[0][0]
+        results = [as_frame(*pair) if self._output == "pandas" else pair[0] for pair in found]
+        return results if images.kind == "runs" else results[0]
 
     def fit_transform(
         self, imgs: Any, y: Any = None, confounds: Any = None, sample_mask: Any = None
-    ) -> xr.DataArray | pd.DataFrame:
-        """Call `fit` on an image and `transform` it."""
+    ) -> xr.DataArray | pd.DataFrame | list[Any]:
+        """Call `fit` on images and `transform` them."""
         return self.fit(imgs).transform(imgs, confounds=confounds, sample_mask=sample_mask)
 
     def inverse_transform(self, signals: Any) -> nib.Nifti1Image:
@@ -350,7 +350,7 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
 
     @property
     def region_atlas_(self) -> nib.Nifti1Image:
-        """Labels on the grid of the image last fitted or transformed, and in the mask."""
+        """Labels in the mask, on the grid of the image last fitted or transformed."""
         fitted = self._get_fitted()
         if self._region_grid is None:
             raise DaskroiNotFittedError(
@@ -358,7 +358,7 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
                 "Call fit or transform with one."
             )
         if self._region_grid != fitted.grid:
-            fitted = FittedAtlas.of(fitted.atlas, self._region_grid, self._mask)
+            fitted = FittedAtlas.of(fitted.atlas, [self._region_grid], self._mask)
         return fitted.region_image()
 
     def __sklearn_is_fitted__(self) -> bool:

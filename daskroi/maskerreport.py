@@ -73,10 +73,11 @@ def _notes(kind: str, fitted: FittedAtlas, image: str) -> list[str]:
         notes.append(
             f"No image provided to fit in {kind}. Sizes are those of the atlas on its own grid."
         )
-    lost = fitted.atlas.table[fitted.placement.lost]
+    lost = fitted.atlas.table[fitted.lost]
     if len(lost):
+        where = "the image and mask" if image else "the mask"
         notes.append(
-            f"{len(lost)} of {len(fitted.atlas.ids)} regions have no voxel on this grid and in the "
-            f"mask: {list_regions(lost['index'], lost['name'])}."
+            f"{len(lost)} of {len(fitted.atlas.ids)} regions have no voxel in {where}: "
+            f"{list_regions(lost['index'], lost['name'])}."
         )
     return notes

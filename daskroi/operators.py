@@ -106,11 +106,18 @@ class Part(_Shipped):
             if limits is not None:
                 volume = volume.clip(*limits)
             finite = finite or bool(np.isfinite(volume).all())
+            if nan_policy == "omit" and self.smoothing is not None:
+                # what lies outside is not there, instead of a 0 that is smoothed in
+                inside = self.resampling.inside
+                volume, finite = np.where(inside, volume, np.nan), finite and bool(inside.all())
         window, regions = self._window
         volume = np.asarray(volume[window], np.float64)
         if self.smoothing is None:
             out = kernels.partial(volume[None], regions, reducer, nan_policy)[0]
-        elif finite or nan_policy == "propagate":
+        elif nan_policy == "propagate" or (
+            # at the edges, the fast kernel has less weight than inside
+            finite and not (nan_policy == "omit" and self.smoothing.fast)
+        ):
             with np.errstate(invalid="ignore"):  # inf - inf
                 volume = self.smoothing.apply(volume)
             out = kernels.partial(volume[None], regions, reducer, nan_policy)[0]

@@ -170,7 +170,7 @@ def make_phantom(
     >>> bool(abs(error).max() <= phantom.tolerance)
     True
     """
-    from daskroi.atlas import load_atlas
+    from daskroi.atlas import load_label_atlas
     from daskroi.image import make_image
 
     if affine is None:
@@ -203,7 +203,7 @@ def make_phantom(
     loadings = anatomy.means(anatomy.maps[0])
     return Phantom(
         image=make_image(_lazy(simulation, chunks), grid, t_r=t_r, name="phantom"),
-        atlas=load_atlas(
+        atlas=load_label_atlas(
             make_image(labels.reshape(grid.shape), grid, name="Phantom"),
             lut=_table(anatomy),
             name="Phantom",

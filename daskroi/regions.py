@@ -191,7 +191,7 @@ class RegionIndex:
         local = tuple(a[inside] - lo for a, (lo, _) in zip(zyx, box, strict=True))
         kept = self.where(inside)
         return RegionIndex(
-            np.ravel_multi_index(local, shape),  # type: ignore[arg-type]
+            np.ravel_multi_index(local, shape),
             kept.bounds,
             shape,  # type: ignore[arg-type]
             kept.weights,

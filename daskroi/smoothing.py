@@ -47,8 +47,8 @@ def checked_fwhm(fwhm: Any, name: str = "smoothing_fwhm") -> Fwhm:
         return fwhm
     remedy = "Give mm as one number, three along (x, y, z), 'fast', or None."
     try:
-        if isinstance(fwhm, bool):
-            raise TypeError
+        if isinstance(fwhm, bool | str):
+            raise TypeError  # NumPy would make numbers of them
         values = np.array([0.0 if v is None else v for v in np.atleast_1d(fwhm)], np.float64)
     except (TypeError, ValueError) as error:
         raise DaskroiTypeError(f"{name}={fwhm!r} is not a width. {remedy}") from error

@@ -203,6 +203,8 @@ def resample(
             f"The image ({whole.source.describe()}) and the target ({whole.target.describe()}) "
             "do not overlap. Check that both are in one space, and their affines."
         )
+    if TIME not in image.dims and isinstance(chunks, tuple | list):
+        chunks = (1, *chunks)
     array = dask_array(image.data)
     values = _resampled(array if TIME in image.dims else array[None], whole, clip, chunks)
     result = make_image(
@@ -230,17 +232,14 @@ def _target_grid(target: Any) -> Grid:
 def _resampled(array: da.Array, whole: Resampling, clip: bool, chunks: Any) -> da.Array:
     """Values on the target, (time, z, y, x) → (time, z, y, x), in the chunks asked for."""
     import dask.array as da
-    from dask.base import tokenize
-    from dask.graph_manipulation import bind
 
     time, space = _result_chunks(array, whole, chunks)
     limits = None
     # nearest and linear values lie between values of the image: there is nothing to clip
     if clip and whole.order > 1:
         found = _limits(array)
-        # The blocks that are resampled are read again, after the limits are known (`bind` makes
-        # tasks of their own for them): shared tasks would all wait in memory for the limits.
-        array = bind(array, found, seed=tokenize("resample", array.name, whole))
+        # shared tasks would all wait in memory for the limits
+        array = _read_again(array)
         limits = found.to_delayed(optimize_graph=False).item()
     array = array.rechunk({0: time}, method="tasks")
     boxes = _boxes(space)
@@ -254,6 +253,28 @@ def _resampled(array: da.Array, whole: Resampling, clip: bool, chunks: Any) -> d
         for plane in boxes
     ]
     return da.block(blocks)
+
+
+def _read_again(array: da.Array) -> da.Array:
+    """The same array by tasks of its own.
+
+    As `dask.graph_manipulation.clone`, which (Dask 2026.8) leaves slices and rechunked arrays
+    connected to the tasks they had. `bind` would have all reads start at once.
+    """
+    import dask.array as da
+    from dask.base import clone_key
+
+    graph = dict(array.__dask_graph__())
+    # only tasks have dependencies; what is none is in memory already: results that were persisted
+    names = {k: clone_key(k, "read again") for k, v in graph.items() if hasattr(v, "dependencies")}
+    if any(key not in names for key in graph if isinstance(key, tuple) and key[0] == array.name):
+        return array
+    again = {
+        names.get(k, k): v.substitute(names, key=names[k]) if k in names else v
+        for k, v in graph.items()
+    }
+    name = str(clone_key(array.name, "read again"))
+    return da.Array(again, name, array.chunks, dtype=array.dtype)
 
 
 def _boxes(space: Sequence[tuple[int, ...]]) -> list[list[list[Box]]]:

@@ -267,7 +267,7 @@ class SphereAtlas(RegionAxis):
         Returns
         -------
         float64 array, (region,)
-            By 4,169 points evenly spaced in the sphere; exactly 1 when all of it is inside.
+            By 4,224 points evenly spaced in the sphere; exactly 1 when all of it is inside.
             Without a radius: 1 where the seed is in a voxel, else 0.
 
         Examples

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["run_times"]
 
 
-def run_times(recipe: Recipe, run: xr.DataArray, file: NiftiFile | None) -> tuple[float | None, Any]:
+def run_times(
+    recipe: Recipe, run: xr.DataArray, file: NiftiFile | None
+) -> tuple[float | None, Any]:
     """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
     known, source = t_r_of(run)
     doubt = file.t_r_source if file is not None and file.t_r is None and TIME in run.dims else ""

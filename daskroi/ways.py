@@ -1,4 +1,4 @@
-"""Which way the image gets to the regions: as it is, fused into sparse weights, or voxel by voxel."""
+"""Which way an image gets to the regions: as it is, fused into weights, or voxel by voxel."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from threading import Lock
 
 import numpy as np
@@ -96,7 +97,7 @@ def _fuse(
     rows = [_cut(*pulled, shape) for pulled in _pulled(regions, resampling, smoothing)]
     bounds = np.concatenate([[0], np.cumsum([len(v) for v, _ in rows])]).astype(np.intp)
     voxels, weights = np.empty(bounds[-1], np.int32), np.empty(bounds[-1])
-    for r, (lo, hi) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for r, (lo, hi) in enumerate(pairwise(bounds)):
         voxels[lo:hi], weights[lo:hi] = rows[r]
         rows[r] = rows[r][0][:0], rows[r][1][:0]  # 1,000 regions of 1 mm: 300 MB not held twice
     return RegionIndex(voxels, bounds, shape, weights)
@@ -244,16 +245,16 @@ def _taps(coordinate: Floats, n: int, order: int) -> tuple[NDArray[np.intp], Flo
 
 
 @lru_cache(maxsize=32)
-def _line_prefilter(n: int, order: int) -> Floats:
+def _line_prefilter(n: int) -> Floats:
     from scipy.ndimage import spline_filter1d
 
-    return spline_filter1d(np.eye(n), order, axis=0, mode="mirror")
+    return spline_filter1d(np.eye(n), 3, axis=0, mode="mirror")
 
 
 def _prefilter(resampling: Resampling) -> list[Floats] | None:
     if resampling.order < 2:
         return None
-    return [_line_prefilter(n, resampling.order) for n in resampling.source.shape]
+    return [_line_prefilter(n) for n in resampling.source.shape]
 
 
 def _cut(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import daskroi as dr
 from daskroi.kernels import REDUCERS
-from daskroi.regions import RegionIndex
 from daskroi.openimage import as_file
 from daskroi.operators import Direct, Part
 from daskroi.reduce import finalize, stream_partials
+from daskroi.regions import RegionIndex
 
 SHAPE = (7, 8, 6, 11)  # x, y, z, time
 

@@ -19,11 +19,11 @@ from niftis import nifti_bytes, write
 from daskroi import kernels, reduce
 from daskroi.errors import DaskroiError
 from daskroi.kernels import NAN_POLICIES, REDUCERS
-from daskroi.regions import RegionIndex
 from daskroi.nifti import NiftiFile
 from daskroi.openimage import lazy_image
 from daskroi.operators import Direct, Part
 from daskroi.reduce import block_partials, dask_array, finalize, stream_partials
+from daskroi.regions import RegionIndex
 
 SHAPE = (4, 5, 6)
 IDS = np.array([1, 2, 5, 9])

@@ -198,9 +198,9 @@ LONG_TARGETS = {
     dtype=st.sampled_from(["f4", "f8", "i2"]),
     chunks=st.tuples(splits(3), splits(5), splits(6), splits(70)),
     cuts=st.data(),
-    nan=st.sampled_from([0.0, 0.05]),
+    nan=st.sampled_from([0.0, 0.05, 0.4]),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_resample_any_chunking(target, interpolation, dtype, chunks, cuts, nan) -> None:
     rng = np.random.default_rng(3)
     run = dr.open_image(images.run(rng, (*LONG, 3), dtype, nan=nan))
@@ -265,6 +265,9 @@ def test_auto_chunks() -> None:
     asked = dr.resample(run, to, "linear", chunks={"y": 2})
     assert asked.chunks == ((4, 4, 1), (5,), (2, 2, 2), (240,))
     assert dr.resample(run, to, "linear", chunks=3).chunks[0] == (3, 3, 3)
+    for chunks in ((5, 3, 120), {"y": 3, "x": 120}):
+        single = dr.resample(run[0], to, "linear", chunks=chunks)
+        assert single.chunks == ((5,), (3, 3), (120, 120))
 
 
 def test_a_grid_that_grows_gets_shorter_chunks() -> None:
@@ -276,7 +279,7 @@ def test_a_grid_that_grows_gets_shorter_chunks() -> None:
 
 
 def test_chunks_do_not_wait_in_memory_for_the_limits() -> None:
-    """The second reading has tasks of its own, which start when the limits are known."""
+    """The second reading has tasks of its own."""
     reads: list[int] = []
 
     def read(block: np.ndarray, block_info: Any = None) -> np.ndarray:
@@ -300,13 +303,31 @@ def test_chunks_do_not_wait_in_memory_for_the_limits() -> None:
         ("linear", True, 1),
         ("nearest", True, 1),
     ):
-        reads.clear()
-        peak = 0
-        total = dr.resample(image, to, interpolation, clip=clip).sum(("z", "y", "x"))
-        with Callback(posttask=watch):
-            total.compute()
-        assert len(reads) == times * 80
-        assert peak < 0.2 * array.nbytes
+        for form, chunks in (
+            (image, "auto"),
+            (image, {"x": 40}),
+            (image, {"x": 10}),
+            (image.isel(z=slice(1, None)), {"x": 40}),
+            (image.chunk({"x": 70}), "auto"),
+        ):
+            reads.clear()
+            peak = 0
+            out = dr.resample(form, to, interpolation, clip=clip, chunks=chunks)
+            total = out.sum(("z", "y", "x"))
+            with Callback(posttask=watch):
+                total.compute()
+            assert len(reads) == times * 80
+            assert peak < 0.1 * array.nbytes
+
+
+def test_persisted_images() -> None:
+    run = dr.open_image(images.run(np.random.default_rng(0), (*SHAPE, 9), nan=0.1), chunks=2)
+    to = grid(*TARGETS["finer"])
+    for form in (run, run.chunk({"x": 4}), run * 1):
+        expected = dr.resample(form, to).compute()
+        kept = form.persist()
+        xr.testing.assert_identical(dr.resample(kept, to).compute(), expected)
+        xr.testing.assert_identical(dr.resample(kept + 0, to).compute(), expected)
 
 
 # ---------------------------------------------------------------- smooth
