@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from daskroi.grid import Grid, voxel_transform
 from daskroi.resampling import Resampling, extrapolate
 
-__all__ = ["MARGIN", "BlockResampling", "Box", "lowest_and_highest", "overlap"]
+__all__ = ["MARGIN", "BlockResampling", "Box", "overlap"]
 
 # first voxel and the one after the last, along z, y and x
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -193,22 +193,3 @@ def overlap(resampling: Resampling) -> bool:
     if axes is None:
         return bool(resampling.inside.any())
     return all(bool(m.any()) for m in axes)
-
-
-def lowest_and_highest(block: NDArray) -> Floats:
-    """Minus the lowest and the highest value of a block, NaN passed over; 0 is one of the values.
-
-    Returns
-    -------
-    float64 array, (2,)
-        So that blocks combine by one maximum.
-
-    Examples
-    --------
-    >>> lowest_and_highest(np.array([np.nan, 3.0, -2.0]))
-    array([2., 3.])
-    """
-    # fmin, not nanmin: no mask of the block's size, no warning where all is NaN
-    low = np.fmin.reduce(block, axis=None, initial=0)
-    high = np.fmax.reduce(block, axis=None, initial=0)
-    return np.array([-float(low), float(high)])

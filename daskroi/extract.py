@@ -181,7 +181,8 @@ def extract(
         filter=filter,
         **clean_args,
     )
-    several = isinstance(atlas, Mapping) and "maps" not in atlas
+    # what nilearn's fetchers return is a dict as well: of one atlas
+    several = isinstance(atlas, Mapping) and not {"maps", "rois"} & set(atlas)
     atlases = {k: load_atlas(a) for k, a in atlas.items()} if several else {"": load_atlas(atlas)}
     if not atlases:
         raise DaskroiError("atlas is an empty dict: nothing to extract. Give at least one atlas.")

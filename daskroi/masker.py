@@ -72,7 +72,7 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         "data": atlas and mask are brought to the image's grid, by nearest neighbour, from their own
         grids every time. "labels": mask and images (cubic splines) to the atlas's; voxels outside
         the image are 0 and count. nilearn clips splines to the run's range, as do we but for mean
-        and sum (1e-3 at most; `daskroi.extract` has ``resampling_clip``). None: grids must agree.
+        and sum (to 0.4 % on a real run; see `extract`'s ``resampling_clip``). None: as they are.
     memory, memory_level
         Accepted, and not needed: series are lazy and small, nothing is cached. To keep a result,
         ``compute()`` it once or write it (``to_netcdf``, ``to_zarr``).

@@ -244,12 +244,9 @@ class Voxelwise(Operator):
         """The same as sparse weights; takes a moment, and is kept in this process."""
         return Fused(self.parts, RegionIndex.concat([p.weights for p in self.parts]))
 
-    def clipped(self, limits: Sequence[float]) -> Voxelwise:
-        """The same with the whole run's lowest and highest value, in any order."""
-        # fmin: all voxels may be NaN
-        return replace(
-            self, limits=(float(np.fmin.reduce([*limits, 0])), float(np.fmax.reduce([*limits, 0])))
-        )
+    def clipped(self, lowest: float, highest: float) -> Voxelwise:
+        """The same with the whole run's lowest and highest value."""
+        return replace(self, limits=(lowest, highest))
 
     def partial(
         self, slab: NDArray, reducer: Reducer, nan_policy: str, slope: float, inter: float

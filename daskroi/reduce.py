@@ -20,8 +20,10 @@ import numpy as np
 
 from daskroi import kernels
 from daskroi.kernels import REDUCERS, Reducer
+from daskroi.limits import limits_of, read_again
 from daskroi.openimage import CHUNK_BYTES
 from daskroi.operators import Operator, Voxelwise
+from daskroi.resampling import lowest_and_highest
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -32,25 +34,22 @@ if TYPE_CHECKING:
 __all__ = ["block_partials", "dask_array", "finalize", "solve", "stream_partials"]
 
 
-def _shipped(
-    operator: Operator, fused: bool, scale: tuple[float, float] = (1.0, 0.0), extremes: Any = None
-) -> Delayed:
+def _shipped(operator: Operator, fused: bool, limits: Any = None) -> Delayed:
     """The operator as a graph key; fused or clipped by a task, for neither is known before."""
     from dask.delayed import delayed
 
     shipped = delayed(operator, name=f"operator-{operator.token}", traverse=False)
     if fused:
         return delayed(_fused, pure=True)(shipped)
-    return shipped if extremes is None else delayed(_clipped, pure=True)(shipped, extremes, scale)
+    return shipped if limits is None else delayed(_clipped, pure=True)(shipped, limits)
 
 
 def _fused(operator: Voxelwise) -> Operator:
     return operator.fused()
 
 
-def _clipped(operator: Voxelwise, extremes: Any, scale: tuple[float, float]) -> Operator:
-    slope, inter = scale
-    return operator.clipped([slope * float(v) + inter for v in extremes])
+def _clipped(operator: Voxelwise, limits: np.ndarray) -> Operator:
+    return operator.clipped(-float(limits[0]), float(limits[1]))
 
 
 def _as_bounded_space(array: da.Array, whole_region: bool) -> da.Array:
@@ -100,13 +99,16 @@ def block_partials(
 
     reducer = REDUCERS[strategy]
     clip = isinstance(operator, Voxelwise) and operator.clip and not fused
-    limits = _extremes(array) if clip else None
+    limits = None
+    if clip:
+        limits = limits_of(array, scale).to_delayed(optimize_graph=False).item()
+        array = read_again(array)
     array = _as_bounded_space(array, reducer.combine is None or operator.whole)
     fields = reducer.fields + 2
     blocks = da.map_blocks(
         _block_partial,
         array,
-        _shipped(operator, fused, scale, limits),
+        _shipped(operator, fused, limits),
         strategy,
         nan_policy,
         scale,
@@ -154,30 +156,6 @@ def _block_partial(
 def _within(operator: Operator, box: tuple[tuple[int, int], ...]) -> Operator:
     # chunks of one place in space follow each other through time; cut the operator once
     return operator.within(box)
-
-
-def _extremes(array: da.Array) -> Delayed:
-    """Lowest and highest stored value of the whole image, NaN left out: reads it once more."""
-    import dask.array as da
-    from dask.delayed import delayed
-
-    both = [
-        da.reduction(
-            array,
-            chunk=partial(_extreme, ufunc=ufunc),
-            aggregate=partial(_extreme, ufunc=ufunc),
-            dtype=array.dtype,
-            meta=np.empty((), array.dtype),
-            name=f"extreme-{ufunc}",
-        )
-        for ufunc in ("fmin", "fmax")
-    ]
-    return delayed(np.stack, pure=True)([one.to_delayed().item() for one in both])
-
-
-def _extreme(x: np.ndarray, ufunc: str, axis: Any = None, keepdims: bool = False) -> np.ndarray:
-    # fmin and fmax pass over NaN
-    return getattr(np, ufunc).reduce(x, axis=axis, keepdims=keepdims)
 
 
 def _keep(x: np.ndarray, axis: Any, keepdims: bool) -> np.ndarray:
@@ -230,9 +208,8 @@ def _stream(
     scale = file.slope, file.inter
     if isinstance(operator, Voxelwise) and operator.clip:
         with closing(file.slabs(slab_frames)) as slabs:
-            found = [[_extreme(slab, u) for u in ("fmin", "fmax")] for _, slab in slabs]
-        lowest, highest = zip(*found, strict=True)
-        operator = _clipped(operator, (np.fmin.reduce(lowest), np.fmax.reduce(highest)), scale)
+            limits = np.max([lowest_and_highest(slab, *scale) for _, slab in slabs], axis=0)
+        operator = _clipped(operator, limits)
     out = np.empty((file.frames, reducer.fields + 2, operator.n_regions))
     # closing: a traceback that someone keeps must not keep file and thread
     with closing(file.slabs(slab_frames)) as slabs:

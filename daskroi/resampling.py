@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from daskroi.grid import Grid, voxel_transform
 
-__all__ = ["ORDERS", "Resampling", "extrapolate"]
+__all__ = ["ORDERS", "Resampling", "extrapolate", "lowest_and_highest"]
 
 Order = Literal[0, 1, 3]
 # names as in nilearn; the order of the spline
@@ -186,3 +186,23 @@ def _beside(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
             core |= known[tuple(window)]
     core &= ~known[1:-1, 1:-1, 1:-1]
     return out
+
+
+def lowest_and_highest(block: NDArray, slope: float = 1.0, inter: float = 0.0) -> Floats:
+    """Minus the lowest and the highest physical value of a block and 0; NaN is passed over.
+
+    What nilearn clips resampled images to, taken over the whole run.
+
+    Returns
+    -------
+    float64 array, (2,)
+        So that blocks combine by one maximum.
+
+    Examples
+    --------
+    >>> lowest_and_highest(np.array([np.nan, 3.0, -2.0]))
+    array([2., 3.])
+    """
+    # fmin, not nanmin: no mask of the block's size, no warning where all is NaN
+    ends = [slope * float(f.reduce(block, axis=None)) + inter for f in (np.fmin, np.fmax)]
+    return np.array([-np.fmin.reduce([*ends, 0.0]), np.fmax.reduce([*ends, 0.0])])

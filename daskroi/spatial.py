@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.blockresampling import MARGIN, BlockResampling, Box, lowest_and_highest, overlap
+from daskroi.blockresampling import MARGIN, BlockResampling, Box, overlap
 from daskroi.errors import DaskroiError, check_choice
 from daskroi.grid import Grid
 from daskroi.image import TIME, grid_of, make_image
+from daskroi.limits import limits_of, read_again
 from daskroi.openimage import CHUNK_BYTES, checked_chunks, open_image
 from daskroi.reduce import dask_array
 from daskroi.resampling import ORDERS, Resampling
@@ -237,9 +238,9 @@ def _resampled(array: da.Array, whole: Resampling, clip: bool, chunks: Any) -> d
     limits = None
     # nearest and linear values lie between values of the image: there is nothing to clip
     if clip and whole.order > 1:
-        found = _limits(array)
+        found = limits_of(array)
         # shared tasks would all wait in memory for the limits
-        array = _read_again(array)
+        array = read_again(array)
         limits = found.to_delayed(optimize_graph=False).item()
     array = array.rechunk({0: time}, method="tasks")
     boxes = _boxes(space)
@@ -253,28 +254,6 @@ def _resampled(array: da.Array, whole: Resampling, clip: bool, chunks: Any) -> d
         for plane in boxes
     ]
     return da.block(blocks)
-
-
-def _read_again(array: da.Array) -> da.Array:
-    """The same array by tasks of its own.
-
-    As `dask.graph_manipulation.clone`, which (Dask 2026.8) leaves slices and rechunked arrays
-    connected to the tasks they had. `bind` would have all reads start at once.
-    """
-    import dask.array as da
-    from dask.base import clone_key
-
-    graph = dict(array.__dask_graph__())
-    # only tasks have dependencies; what is none is in memory already: results that were persisted
-    names = {k: clone_key(k, "read again") for k, v in graph.items() if hasattr(v, "dependencies")}
-    if any(key not in names for key in graph if isinstance(key, tuple) and key[0] == array.name):
-        return array
-    again = {
-        names.get(k, k): v.substitute(names, key=names[k]) if k in names else v
-        for k, v in graph.items()
-    }
-    name = str(clone_key(array.name, "read again"))
-    return da.Array(again, name, array.chunks, dtype=array.dtype)
 
 
 def _boxes(space: Sequence[tuple[int, ...]]) -> list[list[list[Box]]]:
@@ -363,22 +342,3 @@ def _resample_block(
     if limits is not None:
         np.clip(out, -limits[0], limits[1], out=out)
     return out
-
-
-def _limits(array: da.Array) -> da.Array:
-    """Minus the lowest and the highest value of the whole image and 0; (2,), lazy."""
-    import dask.array as da
-
-    blocks = da.map_blocks(
-        _block_limits,
-        array,
-        new_axis=4,
-        chunks=(*((1,) * n for n in array.numblocks), (2,)),
-        dtype=np.float64,
-        meta=np.empty((0,) * 5),
-    )
-    return blocks.max(axis=(0, 1, 2, 3))
-
-
-def _block_limits(block: NDArray[Any]) -> NDArray[np.float64]:
-    return lowest_and_highest(block)[None, None, None, None]

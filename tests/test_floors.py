@@ -50,7 +50,7 @@ FLOORS = {
         "confounds",
     },
     # operators: lazy in, lazy out
-    2: {"placement", "ways", "timing", "reduce", "clean", "highvariance", "spatial"},
+    2: {"placement", "ways", "timing", "limits", "reduce", "clean", "highvariance", "spatial"},
     # one run
     3: {"extract", "report"},
     # many runs
@@ -105,8 +105,9 @@ ARROWS = {
         "image",
     },
     "ways": {"placement"},
+    "reduce": {"limits"},
     "highvariance": {"placement", "reduce"},
-    "spatial": {"reduce"},
+    "spatial": {"limits", "reduce"},
     "maskerreport": {"estimator", "fitted"},
     "imagelists": {"columns"},
     "masker": {"estimator", "fitted", "columns", "imagelists", "maskerreport"},
