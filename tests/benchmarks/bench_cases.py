@@ -162,6 +162,11 @@ def replace_who(program: Program, volumes: str) -> Program:
     return Program(f"daskroi, {volumes}", program.code, program.files)
 
 
+SMOOTH = "dr.extract({bold}, {atlas}, smoothing_fwhm=6)"
+GZ400 = {"bold": "bold<short>.nii.gz", "atlas": "atlas400.nii.gz"}
+COARSE = {"bold": "coarse156.nii.gz", "atlas": "atlas48.nii.gz"}
+LABELS = 'resampling_target="labels"'
+
 CASES = (
     Case("gz-mean", ".nii.gz, mean, z-score", ours(MEAN, **GZ), (theirs(ZSCORE, **GZ),),
          faster=7, memory=0.25),
@@ -185,6 +190,20 @@ np.save({out}, high_variance_confounds({bold}))
     Case("gz-atlases", ".nii.gz, four atlases in one call",
          Program("daskroi", ATLASES, FOUR),
          (replace_who(ours(MEAN, **GZ), "one atlas"),), slower=1.4, compare=False),
+    Case("gz-smooth", ".nii.gz, mean, smoothing 6 mm", ours(SMOOTH, **GZ),
+         (theirs("smoothing_fwhm=6", **GZ),), faster=14),
+    Case("gz-labels", "3 mm int16 .nii.gz, 156 volumes, resampled to a 2 mm atlas",
+         ours(f"dr.extract({{bold}}, {{atlas}}, {LABELS})", **COARSE),
+         (theirs(LABELS, **COARSE),), faster=20),
+    Case("gz-smooth-cost", ".nii.gz, smoothing 6 mm against none", ours(SMOOTH, **GZ),
+         (replace_who(ours("dr.extract({bold}, {atlas})", **GZ), "not smoothed"),),
+         slower=1.3, compare=False),
+    Case("gz-smooth-400", ".nii.gz, smoothing 6 mm, 400 regions against 48",
+         ours(SMOOTH, **GZ400), (replace_who(ours(SMOOTH, **GZ), "48 regions"),),
+         slower=2, compare=False),
+    Case("gz-smooth-median", ".nii.gz, median, smoothing 6 mm",
+         ours('dr.extract({bold}, {atlas}, smoothing_fwhm=6, strategy="median")', **GZ),
+         (theirs('smoothing_fwhm=6, strategy="median"', **GZ),)),
     grows("gz-memory", ".nii.gz"),
     grows("nii-memory", ".nii"),
     Case("gz-floor", ".nii.gz, bare inflating", ours(MEAN, **GZ), inflaters(GZ["bold"]),

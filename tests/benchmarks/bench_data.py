@@ -71,16 +71,18 @@ class Head:
         return labels
 
 
-def header(shape: tuple[int, ...], dtype: str, slope: float = 1.0) -> nibabel.Nifti1Header:
-    """Header of an image (time, z, y, x) or (z, y, x) in MNI space, 2 mm."""
+def header(
+    shape: tuple[int, ...], dtype: str, slope: float = 1.0, size: float = 2.0
+) -> nibabel.Nifti1Header:
+    """Header of an image (time, z, y, x) or (z, y, x) in MNI space, voxels of ``size`` mm."""
     out = nibabel.Nifti1Header()
     out.set_data_dtype(dtype)
     out.set_data_shape(shape[::-1])
-    affine = np.diag([2.0, 2, 2, 1])
+    affine = np.diag([size, size, size, 1])
     affine[:3, 3] = -90, -126, -72
     out.set_sform(affine, 4)
     out.set_qform(affine, 4)
-    out.set_zooms((2, 2, 2, T_R)[: len(shape)])
+    out.set_zooms((size, size, size, T_R)[: len(shape)])
     out.set_xyzt_units("mm", "sec")
     out.set_slope_inter(slope, 0)
     out["vox_offset"] = out.single_vox_offset
@@ -91,7 +93,8 @@ def make(folder: Path, names: list[str], shape: tuple[int, int, int]) -> None:
     """Make those of the named files that are missing.
 
     Names are ``bold<frames>.nii``, ``bold<frames>.nii.gz`` (the same voxels), ``scaled<frames>
-    .nii.gz`` (int16 with a slope) and ``atlas<regions>.nii.gz``. Gzip by isal, level 2, which
+    .nii.gz`` (int16 with a slope), ``coarse<frames>.nii.gz`` (the same kind, voxels of 3 mm instead
+    of 2, in the same place) and ``atlas<regions>.nii.gz``. Gzip by isal, level 2, which
     writes ten times as fast as zlib's level 6 and comes out a few per cent larger.
     """
     missing = [name for name in names if not (folder / name).exists()]
@@ -106,10 +109,21 @@ def make(folder: Path, names: list[str], shape: tuple[int, int, int]) -> None:
                           if not n.startswith("atlas")}):  # fmt: skip
         runs = [n for n in missing if n.startswith((f"bold{n_time}.", f"scaled{n_time}."))]
         write_runs(folder, runs, head, n_time)
+        runs = [n for n in missing if n.startswith(f"coarse{n_time}.")]
+        if runs:
+            coarse = Head(tuple(round(n * 2 / 3) for n in shape))
+            write_runs(folder, runs, coarse, n_time, size=3.0)
 
 
-def write_runs(folder: Path, names: list[str], head: Head, n_time: int) -> None:
+def is_scaled(name: str) -> bool:
+    """Whether a run is stored as int16."""
+    return name.startswith(("scaled", "coarse"))
+
+
+def write_runs(folder: Path, names: list[str], head: Head, n_time: int, size: float = 2.0) -> None:
     """Write the forms of one run side by side, a thread each: isal releases the GIL."""
+    if not names:
+        return
     parts = {name: folder / (name + ".part") for name in names}
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(names)))
@@ -118,11 +132,11 @@ def write_runs(folder: Path, names: list[str], head: Head, n_time: int) -> None:
             opened = igzip.open(part, "wb", 2) if name.endswith(".gz") else part.open("wb")
             files[name] = stack.enter_context(opened)
             kind, slope = ("f4", 1.0) if name.startswith("bold") else ("i2", SLOPE)
-            header((n_time, *head.shape), kind, slope).write_to(files[name])
+            header((n_time, *head.shape), kind, slope, size).write_to(files[name])
         for slab in head.slabs(n_time):
-            stored = np.rint(slab / SLOPE).astype("i2") if any("scaled" in n for n in names) else 0
+            stored = np.rint(slab / SLOPE).astype("i2") if any(is_scaled(n) for n in names) else 0
             jobs = [
-                pool.submit(file.write, np.ascontiguousarray(stored if "scaled" in n else slab))
+                pool.submit(file.write, np.ascontiguousarray(stored if is_scaled(n) else slab))
                 for n, file in files.items()
             ]
             for job in jobs:

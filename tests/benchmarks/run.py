@@ -2,7 +2,7 @@
 
     python tests/benchmarks/run.py
 
-Makes large images once (6.5 GB in a temporary folder, or in ``--keep DIR`` to have them next time),
+Makes large images once (6.6 GB in a temporary folder, or in ``--keep DIR`` to have them next time),
 then for every case starts a fresh process for daskroi, one for the other, and again, and prints a
 table of medians: wall seconds and peak memory of the whole process, imports included. Files are
 read once before, so that both find them in the page cache.
