@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,8 +51,8 @@ def test_every_case_runs_and_both_agree(quiet, tmp_path, capsys):
             continue
         assert float(row["daskroi s"]) > 0.01
         assert float(row["daskroi MB"]) > 20
-        # a brain 5 voxels across is all edge, where nilearn clips and the fused way does not; in the
-        # benchmark's own images no region lies there
+        # a brain 5 voxels across is all edge, where nilearn clips and the fused way does not; in
+        # the benchmark's own images no region lies there
         edge = "resampled" in row["case"]
         assert edge or "differ" not in row["reached"]
         if row["against"] == "nilearn":
@@ -131,3 +132,20 @@ def test_images_are_like_real_ones(run, tmp_path):
     assert 0.2 < (voxels != 0).mean() < 0.3
     assert 0.15 < (tmp_path / names[1]).stat().st_size / (tmp_path / names[0]).stat().st_size < 0.3
     assert len(np.unique(nibabel.load(tmp_path / "atlas48.nii.gz").get_fdata())) == 49
+
+
+def test_the_weights_benchmark_runs():
+    command = [
+        sys.executable,
+        FOLDER / "weights.py",
+        "--regions",
+        "5",
+        "--extent",
+        "16",
+        "18",
+        "16",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    lines = done.stdout.strip().split("\n")
+    assert len(lines) == 3
+    assert all(" s, peak " in line and " weights for " in line for line in lines)
