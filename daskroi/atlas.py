@@ -161,8 +161,9 @@ def load_atlas(
     ------
     DaskroiError
         ``lut`` and ``labels`` together; fractional labels; no label; complex or RGB voxels;
-        singular affine; a damaged file; a table none of whose ids is in the image. Of maps and
-        seeds: not as many names as regions; ``radius`` of what is not seeds, or not positive;
+        singular affine; a damaged file; a table none of whose ids is in the image; a run, by its
+        name (``_bold``) or by more than 20 volumes some seconds apart, without ``lut``, ``labels``
+        or a table beside it that would say they are maps. Of maps and seeds: not as many names as regions; ``radius`` of what is not seeds, or not positive;
         seeds that are not three finite numbers; maps that overlap and may not.
     DaskroiNotFoundError
         No such file.
@@ -271,10 +272,17 @@ def _load(
     name, storage_options = options["name"], options["storage_options"]
     if isinstance(image, Atlas):
         return _changed(image, lut, labels, background, name, storage_options)
-    read = read_atlas_image(image, storage_options, maps=maps)
-    if lut is None and not labels and isinstance(image, str | os.PathLike):
-        kind = "probseg" if isinstance(read, MapsImage) else "dseg"
-        lut = table_beside(os.fspath(image), kind, storage_options)
+
+    def table(kind: str) -> Any:
+        if lut is not None or labels or not isinstance(image, str | os.PathLike):
+            return lut
+        return table_beside(os.fspath(image), kind, storage_options)
+
+    def named() -> bool:
+        return bool(labels) or table("probseg") is not None
+
+    read = read_atlas_image(image, storage_options, maps=maps, named=named)
+    lut = table("probseg" if isinstance(read, MapsImage) else "dseg")
     if isinstance(read, LabelImage):
         return _of_labels(read, lut, labels, background, name, storage_options)
     if background:

@@ -72,7 +72,8 @@ def extract(
     image : path, nibabel image or DataArray
         The run, (time, z, y, x), or one volume; see `open_image`.
     atlas : Atlas, or anything `load_atlas` takes, or dict of name → these
-        A dict gives a dict of results from one read of the image.
+        Labels, maps (weighted voxels) or spheres. A dict gives a dict of results from one read of
+        the image.
     mask_img : path, nibabel image or DataArray, optional
         Voxels that count, on any grid (brought to the image's by nearest neighbour).
     strategy : {"mean", "sum", "median", "minimum", "maximum", "standard_deviation", "variance"}
@@ -111,15 +112,17 @@ def extract(
     dtype : {None, "auto", "float32", "float64"}
         None: float32 for a float32 image, else float64. "auto": float32.
     nan_policy : {"zero", "omit", "propagate"}
-        What a NaN or infinite voxel is: a 0 that counts (as in nilearn), not there, or NaN for its
-        region in that frame.
+        What a NaN or infinite voxel is: a 0 that counts (as in nilearn), not there (smoothing then
+        averages over what is there), or NaN for its region in that frame. Resampling fills holes
+        from around them and puts them back, as in nilearn.
     min_coverage : float, optional
         Regions covered less than this fraction become NaN.
     spatial : {"auto", "fused", "voxelwise"}
         How images are resampled and smoothed. "fused" folds it into one sparse product per frame,
         for "mean" and "sum": the numbers are those of "voxelwise", every frame resampled and
         smoothed, to 1e-9 of the image's largest value. "auto" is fused where it can be; attribute
-        ``spatial`` says which was taken ("direct": nothing to do).
+        ``spatial`` says which was taken ("direct": nothing to do). A frame with a hole in or near
+        the regions cannot be resampled by weights and goes voxel by voxel all the same.
     resampling_clip : bool, optional
         Clip resampled values to [min(0, min), max(0, max)] of the run, as nilearn does. That reads
         the image twice and cannot be fused. None: clip where "voxelwise" is taken anyway.

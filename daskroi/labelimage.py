@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from daskroi.nifti import NiftiFile
+
+# of a run: fewer volumes that are some seconds apart may well be maps
+MANY = 20
+
+# given culprit, number of volumes and s between them
+Check = Callable[[str, int, float | None], None]
 
 __all__ = ["LabelImage", "MapsImage", "as_labels", "read_atlas_image", "sparse_maps", "stem_of"]
 
@@ -80,7 +86,11 @@ class MapsImage:
 
 
 def read_atlas_image(
-    image: Any, storage_options: dict[str, Any] | None = None, *, maps: bool = True
+    image: Any,
+    storage_options: dict[str, Any] | None = None,
+    *,
+    maps: bool = True,
+    named: Callable[[], bool] = lambda: False,
 ) -> LabelImage | MapsImage:
     """Read voxels and grid of an atlas: labels if it has one volume, maps if it has more.
 
@@ -92,6 +102,8 @@ def read_atlas_image(
         For fsspec.
     maps : bool
         Whether more than one volume is allowed.
+    named : function
+        Whether there are names for the volumes: then they are maps, even if they look like a run.
 
     Returns
     -------
@@ -103,7 +115,7 @@ def read_atlas_image(
     ------
     DaskroiError
         Not an image, damaged, complex or RGB, singular affine; more than one volume where that is
-        not allowed.
+        not allowed; a run without ``named``, of which no voxel is read.
 
     Examples
     --------
@@ -117,15 +129,27 @@ def read_atlas_image(
     """
     import xarray as xr
 
+    def check(culprit: str, volumes: int, t_r: float | None) -> None:
+        if not maps:
+            raise DaskroiError(
+                f"{culprit}: has {volumes} volumes, a label image has one. Give the label image of "
+                "the atlas (dseg, maxprob), not the probabilistic maps or a run."
+            )
+        if (why := _run_like(culprit, volumes, t_r)) and not named():
+            raise DaskroiError(
+                f"{culprit}: looks like a run, not an atlas ({why}). Give an atlas, or, if these "
+                "are maps, their names as well (lut or labels)."
+            )
+
     if isinstance(image, xr.DataArray):
-        return _read_array(image, maps)
+        return _read_array(image, check)
     if isinstance(image, str | os.PathLike):
         with local_file(image, storage_options) as local:
-            read = _read_file(local, None, maps)
+            read = _read_file(local, None, check)
         remote = "://" in os.fspath(image)
         return replace(read, source=os.fspath(image), culprit=os.fspath(image)) if remote else read
     if hasattr(image, "dataobj") and hasattr(image, "header"):
-        return _read_file(image, image.header, maps)
+        return _read_file(image, image.header, check)
     raise DaskroiTypeError(
         f"An atlas cannot be read from {type(image).__name__}. Give a path, a nibabel image, a "
         "DataArray, an Atlas, coordinates (seed, 3) in mm, or what a nilearn fetcher returns (with "
@@ -168,7 +192,8 @@ def sparse_maps(volumes: Iterable[NDArray[Any]], shape: tuple[int, int, int]) ->
     )
 
 
-def _read_file(image: Any, header: Any, maps: bool) -> LabelImage | MapsImage:
+def _read_file(image: Any, header: Any, check: Check) -> LabelImage | MapsImage:
+    from daskroi.nifti import header_t_r
     from daskroi.openimage import as_file
 
     file = as_file(image)
@@ -177,12 +202,14 @@ def _read_file(image: Any, header: Any, maps: bool) -> LabelImage | MapsImage:
         stored = _volumes(np.asanyarray(image.dataobj).T, culprit)
         grid = Grid.make(stored.shape[-3:], image.affine, culprit)
         source = image.get_filename()
+        if stored.ndim == 4:
+            check(culprit, len(stored), header_t_r(source or "", header)[0])
         named = _short_name(source) if source else "atlas", culprit, source
-        return _labels_or_maps(stored, grid, *named, template_of(source or "", header), maps=maps)
+        return _labels_or_maps(stored, grid, *named, template_of(source or "", header))
     url = file.source.url
     template = template_of(url, header if header is not None else file.description)
     if file.frames > 1:
-        _check_single(url, file.frames, maps)
+        check(url, file.frames, file.t_r)
         index = sparse_maps(_physical(file), file.grid.shape)
         return MapsImage(index, file.grid, _short_name(url), url, url, template)
     # slabs, not read: front to back, the inflater compares the checksum at the end
@@ -198,7 +225,7 @@ def _physical(file: NiftiFile) -> Iterator[NDArray[Any]]:
         yield slab[0] * np.float64(file.slope) + file.inter if file.scaled else slab[0]
 
 
-def _read_array(image: xr.DataArray, maps: bool) -> LabelImage | MapsImage:
+def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
     from daskroi.image import SPACE, TIME, grid_of
     from daskroi.openimage import as_stored_file
 
@@ -216,10 +243,9 @@ def _read_array(image: xr.DataArray, maps: bool) -> LabelImage | MapsImage:
     if frames == 1:
         volume = image.isel({TIME: 0}) if TIME in image.dims else image
         values = np.asarray(volume.transpose(*SPACE).data)
-        return _labels_or_maps(
-            _volumes(values, culprit), grid, name, culprit, source, template, maps=maps
-        )
-    _check_single(culprit, frames, maps)
+        return _labels_or_maps(_volumes(values, culprit), grid, name, culprit, source, template)
+    t_r = image.coords[TIME].attrs.get("t_r") if TIME in image.coords else None
+    check(str(source or culprit), frames, t_r)
     file = as_stored_file(image)
     if file is not None:  # chunks of a .nii.gz are dear out of order
         index = sparse_maps(_physical(file), grid.shape)
@@ -244,12 +270,9 @@ def _labels_or_maps(
     culprit: str,
     source: str | None,
     template: str | None,
-    *,
-    maps: bool,
 ) -> LabelImage | MapsImage:
     if values.ndim == 3:
         return LabelImage(values, grid, name, culprit, source, template)
-    _check_single(culprit, len(values), maps)
     return MapsImage(sparse_maps(values, grid.shape), grid, name, culprit, source, template)
 
 
@@ -270,12 +293,14 @@ def _volumes(values: NDArray[Any], culprit: str) -> NDArray[Any]:
     return values
 
 
-def _check_single(culprit: str, volumes: int, maps: bool) -> None:
-    if not maps:
-        raise DaskroiError(
-            f"{culprit}: has {volumes} volumes, a label image has one. Give the label image of the "
-            "atlas (dseg, maxprob), not the probabilistic maps or a run."
-        )
+def _run_like(culprit: str, volumes: int, t_r: float | None) -> str:
+    """Why an image is a run rather than maps; empty if nothing says so."""
+    if stem_of(culprit).endswith("_bold"):
+        return "its name ends in _bold"
+    # 1 s is what tools write that stack maps, such as fslmerge
+    if volumes > MANY and t_r not in (None, 1):
+        return f"{volumes} volumes, {t_r:g} s apart"
+    return ""
 
 
 def as_labels(

@@ -89,7 +89,7 @@ ARROWS = {
     "nifti": {"bytesource"},
     "openimage": {"bytesource", "nifti", "image"},
     "labeltable": {"bytesource"},
-    "labelimage": {"labeltable", "templates", "openimage", "image"},
+    "labelimage": {"labeltable", "templates", "nifti", "openimage", "image"},
     "regiontable": {"labelimage", "labeltable"},
     "maps": {"labelimage", "labeltable", "regiontable"},
     "seeds": {"labeltable"},

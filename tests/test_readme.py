@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import nibabel as nib
+import numpy as np
 import pytest
 
 import daskroi as dr
@@ -33,6 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         shutil.copy(paths[key], folder / name)
     shutil.copy(paths["atlas"], folder / "other_dseg.nii.gz")
+    labels = nib.load(paths["atlas"])
+    ids = np.unique(labels.get_fdata())[1:4]
+    values = np.stack([labels.get_fdata() == i for i in ids], axis=-1) * 0.8
+    nib.save(nib.Nifti1Image(values, labels.affine), folder / "maps_probseg.nii.gz")
     return folder
 
 
