@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.grid import Grid, voxel_transform
-from daskroi.resampling import Resampling, extrapolate
+from daskroi.resampling import Resampling, along_axes, extrapolate
 
 __all__ = ["MARGIN", "BlockResampling", "Box", "overlap"]
 
@@ -118,7 +118,7 @@ class BlockResampling:
                 m[slice(*rows), slice(*columns)]
                 for m, rows, columns in zip(matrices, self.box, source_box, strict=True)
             )
-            return np.tensordot(z, y @ (crop @ x.T), 1)
+            return along_axes(z, y, x, crop)
         from scipy import ndimage
 
         matrix, offset = voxel_transform(self.whole.source, self.whole.target)

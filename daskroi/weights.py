@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.regions import RegionIndex
-from daskroi.resampling import Resampling
+from daskroi.resampling import Resampling, along_axes
 from daskroi.smoothing import Smoothing, gaussian_matrix
 
 __all__ = ["TAIL", "fuse"]
@@ -172,8 +172,7 @@ def _transposed(dense: Floats, box: Box, matrices: list[Floats] | None) -> tuple
         parts.append(rows[:, first:last])
         wide.append((first, last))
     z, y, x = parts
-    dense = np.tensordot(z.T, y.T @ (dense @ x), 1)
-    return dense, tuple(wide)
+    return along_axes(z.T, y.T, x.T, dense), tuple(wide)
 
 
 def _extent(size: Floats) -> tuple[int, int]:
