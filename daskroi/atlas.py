@@ -163,8 +163,9 @@ def load_atlas(
         ``lut`` and ``labels`` together; fractional labels; no label; complex or RGB voxels;
         singular affine; a damaged file; a table none of whose ids is in the image; a run, by its
         name (``_bold``) or by more than 20 volumes some seconds apart, without ``lut``, ``labels``
-        or a table beside it that would say they are maps. Of maps and seeds: not as many names as regions; ``radius`` of what is not seeds, or not positive;
-        seeds that are not three finite numbers; maps that overlap and may not.
+        or a table beside it that would say they are maps. Of maps and seeds: not as many names as
+        regions; ``radius`` of what is not seeds, or not positive; seeds that are not three finite
+        numbers; maps that overlap and may not.
     DaskroiNotFoundError
         No such file.
 

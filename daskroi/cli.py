@@ -20,9 +20,10 @@ from daskroi.terminal import Command, Group, say, shown_compute
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import xarray as xr
 
-    from daskroi.atlas import Atlas
+    from daskroi.placement import AnyAtlas
 
 __all__ = ["main"]
 
@@ -48,6 +49,8 @@ def extract(
     atlases: tuple[str, ...],
     tables: tuple[str, ...],
     background_label: int,
+    seeds: tuple[str, ...],
+    radius: float | None,
     mask: str | None,
     out: str,
     overwrite: bool,
@@ -67,12 +70,13 @@ def extract(
 
     started = time.perf_counter()
     store.check_folder(out)
-    loaded, files = _load_atlases(atlases, tables, background_label)
+    loaded, files = _load_atlases(atlases, tables, background_label, seeds, radius)
     run = dr.open_image(image)
     n_frames = run.sizes.get("time")
-    lazy: Any = dr.extract(  # one result per name, because several atlases are a dict
+    found: Any = dr.extract(
         run,
-        loaded,
+        # a dict for one result per name; with a key "maps" it would be taken for nilearn's
+        {f"atlas-{name}": atlas for name, atlas in loaded.items()},
         mask_img=mask,
         confounds=list(confounds) or None,
         columns=[name for text in columns for name in text.split(",") if name] or None,
@@ -83,6 +87,7 @@ def extract(
         resampling_target=None if resampling_target == "none" else resampling_target,
         **options,
     )
+    lazy: dict[str, Any] = {key.removeprefix("atlas-"): result for key, result in found.items()}
     prefix = store.run_prefix(image)
     common = {"image": image, "mask": mask, "confounds": list(confounds) or None}
     told: dict[str, dict[str, Any]] = {
@@ -90,7 +95,8 @@ def extract(
     }
     stale = _stale(lazy, out, prefix, told, overwrite)
     title = f"Reading {os.path.basename(image)}"
-    streamed = _streamed_frames(run, options["plan"], options["high_variance_confounds"])
+    clipped = any(r.attrs.get("image_resampled", "").endswith(", clipped") for r in lazy.values())
+    streamed = _streamed_frames(run, options["plan"], clipped, options["high_variance_confounds"])
     computed = shown_compute([lazy[name] for name in stale], title, streamed) if stale else []
     for name, result in zip(stale, computed, strict=True):
         store.write_run(result, out, prefix, **told[name])
@@ -98,34 +104,79 @@ def extract(
 
 
 def _load_atlases(
-    specs: tuple[str, ...], tables: tuple[str, ...], background: int
-) -> tuple[dict[str, Atlas], dict[str, dict[str, str]]]:
-    """Atlases by the name their results get, and the files they are from."""
-    from daskroi.atlas import load_label_atlas
+    specs: tuple[str, ...],
+    tables: tuple[str, ...],
+    background: int,
+    seeds: tuple[str, ...],
+    radius: float | None,
+) -> tuple[dict[str, AnyAtlas], dict[str, dict[str, str]]]:
+    """Atlases and seeds by the name their results get, and the files they are from."""
+    from daskroi.atlas import load_atlas
 
+    if not specs and not seeds:
+        raise click.UsageError("Missing option '--atlas' (or '--seeds').")
     if tables and len(tables) != len(specs):
         raise click.BadOptionUsage(
             "--labels-table",
             f"--labels-table was given {len(tables)} times and --atlas {len(specs)} times. "
             "Give one table per atlas, in the same order.",
         )
-    loaded: dict[str, Atlas] = {}
+    if radius is not None and not seeds:
+        raise click.BadOptionUsage("--radius", "--radius is for --seeds. Give both, or neither.")
+    loaded: dict[str, AnyAtlas] = {}
     files: dict[str, dict[str, str]] = {}
-    for i, spec in enumerate(specs):
-        name, equals, path = spec.partition("=")
-        if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
-            name, path = "", spec
-        table = tables[i] if tables else None
-        atlas = load_label_atlas(path, table, background_label=background, name=name or None)
+
+    def keep(atlas: AnyAtlas, option: str, path: str, more: dict[str, str]) -> None:
         key = re.sub(r"[^A-Za-z0-9]", "", atlas.name)
         if key in loaded:
+            first = next(iter(files[key].values()))
             raise DaskroiError(
-                f"{path}: its results would have the same names (atlas-{key}) as those of "
-                f"{files[key]['atlas']}. Give names: --atlas NAME=PATH."
+                f"{path}: its results would have the same names (atlas-{key}) as those of {first}. "
+                f"Give names: --{option} NAME=PATH."
             )
         loaded[key] = atlas
-        files[key] = {"atlas": path} | ({"labels_table": table} if table else {})
+        files[key] = {option: path} | more
+
+    for spec, table in zip(specs, tables or (None,) * len(specs), strict=True):
+        name, path = _named(spec)
+        atlas = load_atlas(path, table, background_label=background, name=name)
+        keep(atlas, "atlas", path, {"labels_table": table} if table else {})
+    for spec in seeds:
+        name, path = _named(spec)
+        frame = _read_seeds(path)
+        if name is None:
+            stem = os.path.splitext(os.path.basename(path))[0]
+            entity = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
+            name = entity[1] if entity else stem
+        try:
+            spheres = load_atlas(frame, radius=radius, name=name)
+        except DaskroiError as error:
+            raise type(error)(f"{path}: {error}") from error
+        keep(spheres, "seeds", path, {})
     return loaded, files
+
+
+def _named(spec: str) -> tuple[str | None, str]:
+    """Name and path of ``NAME=PATH``; a path may have an equals sign too."""
+    name, equals, path = spec.partition("=")
+    if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
+        return None, spec
+    return name, path
+
+
+def _read_seeds(path: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            separator = "\t" if "\t" in file.readline() else ","
+        return pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(f"{path}: no such table of seeds. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise DaskroiError(
+            f"{path}: not a table of seeds ({error}). Give a TSV with columns x, y and z in mm."
+        ) from error
 
 
 def _kept(path: str | None, dummy_scans: int, n_frames: int | None) -> np.ndarray | None:
@@ -205,7 +256,7 @@ def _stale(
     return stale
 
 
-def _streamed_frames(run: xr.DataArray, plan: str, high_variance: bool) -> int:
+def _streamed_frames(run: xr.DataArray, plan: str, clipped: bool, high_variance: bool) -> int:
     """How many frames will be streamed off the file, over all passes."""
     from daskroi.openimage import as_file
 
@@ -213,7 +264,8 @@ def _streamed_frames(run: xr.DataArray, plan: str, high_variance: bool) -> int:
     if file is None:
         return 0
     stream = plan == "stream" or (plan == "auto" and not file.source.seekable)
-    return file.frames * (stream + 2 * high_variance)
+    # clipping needs the extremes of the whole run first
+    return file.frames * (stream * (1 + clipped) + 2 * high_variance)
 
 
 def _report(written: dict[str, Any], made: list[str], started: float) -> None:

@@ -17,7 +17,9 @@ NAN_POLICIES = ("zero", "omit", "propagate")
 PLANS = ("auto", "stream", "blocks")
 STANDARDIZE = ("none", "zscore_sample", "psc")
 FILTERS = ("butterworth", "cosine", "none")
-RESAMPLING_TARGETS = ("data", "none")
+RESAMPLING_TARGETS = ("data", "labels", "none")
+SPATIAL = ("auto", "fused", "voxelwise")
+MAPS_METHODS = ("mean", "lstsq")
 
 IO, REGIONS, CLEANING, RUNNING = "Input and output", "Regions", "Cleaning", "Running"
 
@@ -25,6 +27,9 @@ EPILOG = """\b
 Examples:
   daskroi extract bold.nii.gz --atlas atlas_dseg.nii.gz -o out
   daskroi extract bold.nii.gz --atlas Schaefer=a.nii.gz --atlas AAL=b.nii.gz -o out
+  daskroi extract bold.nii.gz --atlas difumo_probseg.nii.gz --maps-method lstsq \\
+      --smoothing 6 -o out
+  daskroi extract bold.nii.gz --seeds DMN=seeds.tsv --radius 8 -o out
   daskroi extract bold.nii.gz --atlas atlas.nii.gz --labels-table atlas.tsv \\
       --mask brain_mask.nii.gz --confounds confounds_timeseries.tsv \\
       --columns 'trans_?' 'rot_?' csf white_matter --detrend \\
@@ -38,6 +43,31 @@ Written to OUT, for each atlas (missing values are n/a):
 """
 
 
+class Width(click.ParamType):
+    """Full width at half maximum in mm: one number, three as ``6,6,4``, or ``fast``."""
+
+    name = "FWHM"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | list[float] | str:
+        """Numbers of a text; what they mean is checked by `daskroi.smoothing.checked_fwhm`."""
+        if value == "fast" or not isinstance(value, str):
+            return value
+        try:
+            numbers = [float(part) for part in value.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 3):
+            self.fail(
+                f"{value!r} is not a width. Give mm as one number, three along x,y,z as 6,6,4, or "
+                "fast.",
+                param,
+                ctx,
+            )
+        return numbers if len(numbers) == 3 else numbers[0]
+
+
 def _option(*names: str, **settings: Any) -> Callable[..., Any]:
     return click.option(*names, cls=Option, **settings)
 
@@ -49,10 +79,10 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         "atlases",
         metavar="[NAME=]PATH",
         multiple=True,
-        required=True,
         group=IO,
-        help="Label image; repeat for several, which are extracted in one read of IMAGE. NAME is "
-        "for the names of the results; the atlas- entity or the file name if not given.",
+        help="Label image, or 4D image of maps (probseg); repeat for several, which are extracted "
+        "in one read of IMAGE. NAME is for the names of the results; the atlas- entity or the file "
+        "name if not given.",
     ),
     _option(
         "--labels-table",
@@ -60,8 +90,9 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         metavar="PATH",
         multiple=True,
         group=IO,
-        help="Names of the regions: BIDS dseg.tsv, CSV, FSL XML or FreeSurfer LUT, joined by id. "
-        "One per --atlas, in the same order. By default the table that lies beside the atlas.",
+        help="Names of the regions: BIDS dseg.tsv, CSV, FSL XML or FreeSurfer LUT, joined by id; "
+        "of maps, in their order. One per --atlas, in the same order. By default the table that "
+        "lies beside the atlas.",
     ),
     _option(
         "--background-label",
@@ -70,6 +101,21 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         default=0,
         group=IO,
         help="Label of voxels in no region.",
+    ),
+    _option(
+        "--seeds",
+        metavar="[NAME=]TSV",
+        multiple=True,
+        group=IO,
+        help="Table of seeds: columns x, y and z in mm, and if you like index and name; TSV or "
+        "CSV. Like --atlas, and may go with it.",
+    ),
+    _option(
+        "--radius",
+        metavar="MM",
+        type=float,
+        group=IO,
+        help="Radius of the spheres around --seeds, in mm; a single voxel each if not given.",
     ),
     _option(
         "--mask",
@@ -119,7 +165,40 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         type=click.Choice(RESAMPLING_TARGETS),
         default="data",
         group=REGIONS,
-        help="data: bring atlas and mask to the image's grid. none: they must be on it.",
+        help="data: bring atlas and mask to the image's grid. labels: bring image and mask to the "
+        "atlas's, by cubic splines. none: they must be on one grid.",
+    ),
+    _option(
+        "--resampling-clip/--no-resampling-clip",
+        default=None,
+        group=REGIONS,
+        help="With labels: clip resampled values to the range of the run, as nilearn does. Reads "
+        "IMAGE twice. By default where resampling is voxelwise.",
+    ),
+    _option(
+        "--smoothing",
+        "--smoothing-fwhm",
+        "smoothing_fwhm",
+        type=Width(),
+        metavar="FWHM",
+        group=REGIONS,
+        help="Smooth by a Gaussian this wide at half maximum, in mm; 6,6,4 along x,y,z; fast is "
+        "nilearn's 3-point kernel.",
+    ),
+    _option(
+        "--spatial",
+        type=click.Choice(SPATIAL),
+        default="auto",
+        group=REGIONS,
+        help="How to smooth and resample. fused: as weights of the regions, for mean and sum. "
+        "voxelwise: every frame. The numbers agree to 1e-9. auto: fused where it can be.",
+    ),
+    _option(
+        "--maps-method",
+        type=click.Choice(MAPS_METHODS),
+        default="mean",
+        group=REGIONS,
+        help="Of maps: weighted means, or least squares on all maps at once, as nilearn has it.",
     ),
     _option(
         "--confounds",

@@ -94,6 +94,7 @@ def sidecar_of(
     files = [file["Path"] for files in identity["Inputs"].values() for file in files]
     return {
         **identity,
+        "Spatial": _spatial(result.attrs, identity["Recipe"]),
         "Sources": files if sources is None else list(sources),
         "DataType": result.dtype.name,
         "Regions": {
@@ -106,6 +107,17 @@ def sidecar_of(
         "SoftwareVersions": {"daskroi": daskroi.__version__}
         | _versions(("numpy", "scipy", "dask", "xarray", "nibabel")),
     }
+
+
+def _spatial(attrs: Mapping[Any, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What was done to the image before regions were averaged: a consequence of the identity."""
+    found = {
+        "Method": attrs.get("spatial"),
+        "RelativeErrorBound": attrs.get("spatial_bound"),
+        "ImageResampling": attrs.get("image_resampled"),
+        "SmoothingFWHM": recipe.get("smoothing_fwhm"),
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def changed(there: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:

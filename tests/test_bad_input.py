@@ -155,6 +155,7 @@ def fractional() -> np.ndarray:
     return values
 
 
+SOFT = RNG.random((6, 7, 5, 3))
 FAR = images.STRAIGHT + np.array([[0, 0, 0, 500.0]] + [[0] * 4] * 3)
 ATLASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "missing": (lambda d: {"atlas": d / "absent.nii"}, "absent.nii: no such file"),
@@ -174,12 +175,69 @@ ATLASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         },
         "a.nii: the atlas is not on the image's grid.*resampling_target='data'",
     ),
-    "images to the labels' grid": (
+    "no overlap on the labels' grid": (
+        lambda d: {
+            "atlas": saved(d, np.ones((3, 3, 3), "i2"), "a.nii", FAR),
+            "resampling_target": "labels",
+        },
+        "a.nii: no label left on the image's grid, the two do not overlap.*Different template",
+    ),
+    "fused and clipped": (
         lambda d: {
             "atlas": saved(d, np.ones((3, 3, 3), "i2"), "a.nii"),
             "resampling_target": "labels",
+            "resampling_clip": True,
+            "spatial": "fused",
         },
-        "resampling_target='labels': .*not available yet",
+        "spatial='fused': resampling_clip=True is not linear.*Use spatial='auto'",
+    ),
+    "maps elsewhere": (
+        lambda d: {"atlas": saved(d, SOFT, "m.nii", FAR)},
+        "m.nii: no label left on the image's grid",
+    ),
+    "median of maps": (
+        lambda d: {"atlas": saved(d, SOFT, "m.nii"), "strategy": "median"},
+        "m.nii: strategy='median' of weighted voxels is not defined.*'mean' or 'sum'",
+    ),
+    "minimum of maps, least squares": (
+        lambda d: {
+            "atlas": saved(d, SOFT, "m.nii"),
+            "strategy": "minimum",
+            "maps_method": "lstsq",
+        },
+        "m.nii: strategy='minimum' of weighted voxels is not defined",
+    ),
+    "mean of maps below 0": (
+        lambda d: {"atlas": saved(d, SOFT - 0.5, "m.nii")},
+        "m.nii: maps have values below 0, so there is no weighted mean.*maps_method='lstsq'",
+    ),
+    "least squares, omit": (
+        lambda d: {
+            "atlas": saved(d, SOFT, "m.nii"),
+            "maps_method": "lstsq",
+            "nan_policy": "omit",
+        },
+        "maps_method='lstsq' .*cannot leave some out.*nan_policy='zero'",
+    ),
+    "spheres elsewhere": (
+        lambda d: {"atlas": dr.load_atlas([(900, 0, 0)], radius=5)},
+        "spheres: no label left on the image's grid",
+    ),
+    "run as atlas": (
+        lambda d: {"atlas": saved(d, SOFT, "sub-01_task-rest_bold.nii.gz")},
+        r"_bold.nii.gz: looks like a run, not an atlas \(its name ends in _bold\).*lut or labels",
+    ),
+    "run without its name as atlas": (
+        lambda d: {"atlas": good(d, "a.nii")},
+        r"a.nii: looks like a run, not an atlas \(40 volumes, 2 s apart\).*lut or labels",
+    ),
+    "opened run as atlas": (
+        lambda d: {"atlas": dr.open_image(good(d, "a.nii"))},
+        r"a.nii: looks like a run, not an atlas \(40 volumes, 2 s apart\)",
+    ),
+    "run in memory as atlas": (
+        lambda d: {"atlas": images.run(RNG, (6, 7, 5, 40))},
+        r"the atlas image: looks like a run, not an atlas \(40 volumes, 2 s apart\)",
     ),
     "empty mask": (
         lambda d: {"mask_img": saved(d, np.zeros((6, 7, 5), "u1"), "m.nii")},
@@ -207,6 +265,58 @@ def test_atlases_and_masks(case: str, tmp_path: Path) -> None:
     with pytest.raises(DaskroiError, match=message) as caught:
         dr.extract(good(tmp_path), **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x_bold.nii.gz", "x.nii"])
+def test_maps_that_look_like_a_run_can_be_insisted_on(tmp_path: Path, name: str) -> None:
+    path = good(tmp_path, name)
+    names = [f"map {i}" for i in range(40)]
+    table = pd.DataFrame({"index": range(1, 41), "name": names})
+    with pytest.raises(DaskroiError, match="looks like a run"):
+        dr.load_atlas(path)
+    for atlas in (
+        dr.load_atlas(path, labels=names),
+        dr.load_atlas(path, lut=table),
+        dr.load_atlas({"maps": path, "labels": names}),
+        dr.load_atlas(dr.open_image(path), labels=names),
+    ):
+        assert atlas.names == names
+    stem = path.name.split(".")[0]
+    table.to_csv(tmp_path / f"{stem}_probseg.tsv", sep="\t", index=False)
+    assert dr.load_atlas(path).names == names
+
+
+def test_maps_are_not_taken_for_a_run(tmp_path: Path) -> None:
+    """What stacks maps writes 1 s or nothing between them, and few are no run either."""
+    values = RNG.random((6, 7, 5, 40))
+    for t_r, unit in ((1.0, "sec"), (0.0, "unknown"), (1.0, "unknown"), (0.0, "sec")):
+        image = nib.Nifti1Image(values, images.STRAIGHT)
+        image.header.set_zooms((2, 2, 2, t_r))
+        image.header.set_xyzt_units("mm", unit)
+        for given in (image, images.save(image, tmp_path / "msdl.nii")):
+            assert len(dr.load_atlas(given).names) == 40
+    few = images.save(images.run(RNG, (6, 7, 5, 20)), tmp_path / "few.nii")
+    assert len(dr.load_atlas(few).names) == 20
+
+
+def test_no_voxel_of_a_run_is_read_as_an_atlas(tmp_path: Path, monkeypatch: Any) -> None:
+    def refuse(*args: Any) -> None:
+        raise AssertionError("read")
+
+    path = good(tmp_path, "x_bold.nii.gz")
+    monkeypatch.setattr("daskroi.nifti.NiftiFile.slabs", refuse)
+    with pytest.raises(DaskroiError, match="looks like a run"):
+        dr.load_atlas(path)
+
+
+@pytest.mark.parametrize("atlas", ["image", "maps"])
+def test_a_radius_is_for_seeds(tmp_path: Path, atlas: str) -> None:
+    values = SOFT if atlas == "maps" else np.ones((6, 7, 5), "u1")
+    with pytest.raises(DaskroiError, match=r"radius=5 is for seeds, not for an image\. Leave"):
+        dr.load_atlas(saved(tmp_path, values, "a.nii"), radius=5)
+    for radius in (0, -2, np.inf, "5", [5, 6]):
+        with pytest.raises(DaskroiError, match=r"radius=.* is not a (positive )?number"):
+            dr.load_atlas([(0, 0, 0)], radius=radius)
 
 
 def test_table_that_matches_nothing(tmp_path: Path) -> None:
@@ -240,7 +350,27 @@ PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "sample_mask too long": ({"sample_mask": np.ones(41, bool)}, "41.*40|40.*41"),
     "sample_mask negative": ({"sample_mask": [-1, 3]}, "-1"),
     "nothing kept": ({"sample_mask": np.zeros(40, bool)}, "no frame|nothing|none"),
-    "smoothing": ({"smoothing_fwhm": 6}, "smoothing_fwhm=6: .*not available yet"),
+    "negative width": ({"smoothing_fwhm": -6}, r"smoothing_fwhm=-6 is not a width.*'fast'"),
+    "infinite width": ({"smoothing_fwhm": np.inf}, "smoothing_fwhm=inf is not a width"),
+    "two widths": ({"smoothing_fwhm": (6, 6)}, r"smoothing_fwhm=\(6, 6\) is not a width.*three"),
+    "NaN among widths": ({"smoothing_fwhm": (6, np.nan, 6)}, "smoothing_fwhm=.*is not a width"),
+    "width as text": ({"smoothing_fwhm": "6mm"}, "smoothing_fwhm='6mm' is not a width"),
+    "width as bool": ({"smoothing_fwhm": True}, "smoothing_fwhm=True is not a width"),
+    "spatial": ({"spatial": "both"}, "spatial='both'.*'auto', 'fused', 'voxelwise'"),
+    "maps_method": ({"maps_method": "ls"}, "maps_method='ls'.*'mean', 'lstsq'"),
+    "resampling_clip": ({"resampling_clip": "yes"}, "resampling_clip='yes'.*True, False"),
+    "fused median": (
+        {"smoothing_fwhm": 6, "strategy": "median", "spatial": "fused"},
+        "spatial='fused': strategy='median' is not linear.*Use spatial='auto'",
+    ),
+    "fused, NaN that spread": (
+        {"smoothing_fwhm": 6, "nan_policy": "propagate", "spatial": "fused"},
+        "spatial='fused': nan_policy='propagate' needs every voxel",
+    ),
+    "least squares of labels": (
+        {"maps_method": "lstsq"},
+        r"maps_method='lstsq' is for an atlas of maps.*Leave it 'mean'",
+    ),
     "chunks": ({"chunks": {"t": 3}}, r"chunks names \['t'\]"),
     "bad chunks": ({"chunks": "many"}, "chunks='many'"),
 }

@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from nilearn.maskers import NiftiLabelsMasker
 
 import daskroi as dr
-from daskroi import clioptions, kernels, store, terminal
+from daskroi import clioptions, kernels, recipe, store, terminal
 from daskroi.cli import main
 from daskroi.errors import DaskroiError
 from daskroi.steps import FILTERS, STANDARDIZE
@@ -102,6 +102,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         confounds=folder / "confounds.tsv",
         folder=folder,
     )
+    # on another grid than the run
+    there = images.labels(rng, (4, 4, 3), affine=np.diag([3.0, 3, 3, 1]))
+    found.coarse = images.save(there, folder / "coarse.nii")
+    maps = rng.random((*SHAPE, 3)) * (rng.random((*SHAPE, 3)) < 0.5)
+    image = nib.Nifti1Image(maps.astype("f4"), images.STRAIGHT)
+    found.maps = images.save(image, folder / "atlas-Soft_probseg.nii.gz")
+    found.seeds = folder / "atlas-Net_seeds.tsv"
+    found.seeds.write_text("x\ty\tz\tname\n4\t6\t4\tPCC\n8\t8\t4\tIPL\n")
     names = pd.DataFrame({"index": IDS, "name": ["V1", "V2", "A1", "M1"]})
     names.to_csv(found.table, sep="\t", index=False)
     confounds.to_csv(found.confounds, sep="\t", index=False, na_rep="n/a")
@@ -204,6 +212,177 @@ def test_options_reach_extract(files, tmp_path):
         np.testing.assert_allclose(table(*options), wanted, rtol=1e-6, atol=1e-6)
     # and they do something
     assert not np.allclose(expected(), expected(**cosine))
+
+
+def sidecar_in(out: Path) -> dict[str, Any]:
+    [path] = out.glob("*_timeseries.json")
+    return json.loads(path.read_text())
+
+
+FUSED = {"Method": "fused", "RelativeErrorBound": 1e-9}
+RESAMPLED = {"ImageResampling": "cubic spline, not clipped"}
+CLIPPED = {"Method": "voxelwise", "ImageResampling": "cubic spline, clipped"}
+
+
+@pytest.mark.parametrize("image", ["plain", "image"])
+@pytest.mark.parametrize(
+    ("options", "same", "said"),
+    [
+        (("--smoothing", 6), {"smoothing_fwhm": 6}, FUSED | {"SmoothingFWHM": 6.0}),
+        (("--smoothing-fwhm=5.5",), {"smoothing_fwhm": 5.5}, FUSED | {"SmoothingFWHM": 5.5}),
+        (
+            ("--smoothing_fwhm", "6,6,4"),
+            {"smoothing_fwhm": (6, 6, 4)},
+            FUSED | {"SmoothingFWHM": [6.0, 6.0, 4.0]},
+        ),
+        (("--smoothing=fast",), {"smoothing_fwhm": "fast"}, FUSED | {"SmoothingFWHM": "fast"}),
+        (
+            ("--smoothing", 6, "--spatial", "voxelwise"),
+            {"smoothing_fwhm": 6, "spatial": "voxelwise"},
+            {"Method": "voxelwise", "SmoothingFWHM": 6.0},
+        ),
+        (
+            ("--smoothing", 6, "--strategy", "median"),
+            {"smoothing_fwhm": 6, "strategy": "median"},
+            {"Method": "voxelwise", "SmoothingFWHM": 6.0},
+        ),
+        (
+            ("--resampling-target", "labels", "--spatial", "fused"),
+            {"resampling_target": "labels"},
+            FUSED | RESAMPLED,
+        ),
+        (
+            ("--resampling-target", "labels", "--resampling-clip"),
+            {"resampling_target": "labels", "resampling_clip": True},
+            CLIPPED,
+        ),
+        (
+            ("--resampling-target", "labels", "--spatial", "voxelwise"),
+            {"resampling_target": "labels", "spatial": "voxelwise"},
+            CLIPPED,
+        ),
+        (
+            ("--resampling-target=labels", "--spatial=voxelwise", "--no-resampling-clip"),
+            {"resampling_target": "labels", "spatial": "voxelwise", "resampling_clip": False},
+            RESAMPLED | {"Method": "voxelwise"},
+        ),
+        ((), {}, {"Method": "direct"}),
+    ],
+    ids=lambda v: " ".join(map(str, v)) if isinstance(v, tuple) else "",
+)
+def test_smoothing_and_resampling(files, tmp_path, image, options, same, said):
+    path = getattr(files, image)
+    args = ("extract", path, "--atlas", files.coarse, *options, "-o", tmp_path)
+    check_ok(invoke(*args))
+    back = store.read_timeseries(next(tmp_path.glob("*_timeseries.tsv")))
+    expected = dr.extract(path, files.coarse, **same).compute()
+    np.testing.assert_array_equal(back.values, expected.values)
+    found = sidecar_in(tmp_path)
+    assert found["Spatial"] == said
+    assert found["Recipe"].items() >= json.loads(json.dumps(same)).items()
+    assert "up to date" in check_ok(invoke(*args)).stderr
+
+
+def test_maps_and_seeds(files, tmp_path):
+    atlases = ("--atlas", files.atlas, "--atlas", files.maps, "--seeds", files.seeds)
+    seeds = ("--seeds", f"Points={files.seeds}")
+    for radius in ((), ("--radius", 3)):
+        out = tmp_path / f"out{len(radius)}"
+        check_ok(invoke("extract", files.plain, *atlases, *radius, "-o", out))
+        spheres = dr.load_atlas(
+            [(4, 6, 4), (8, 8, 4)], labels=["PCC", "IPL"], radius=radius[1] if radius else None
+        )
+        wanted = {"Block": files.atlas, "Soft": files.maps, "Net": spheres}
+        paths = sorted(out.glob("*_timeseries.tsv"))
+        assert len(paths) == 3
+        for name, atlas in wanted.items():
+            [path] = out.glob(f"mybold_atlas-{name}_stat-mean_timeseries.tsv")
+            back = store.read_timeseries(path)
+            expected = dr.extract(files.plain, atlas).compute()
+            np.testing.assert_array_equal(back.values, expected.values)
+            for coord in ("region", "region_name", "n_voxels", "coverage", "size_mm3"):
+                np.testing.assert_array_equal(back[coord], expected[coord])
+        assert list(pd.read_csv(paths[1], sep="\t").columns) == ["PCC", "IPL"]
+        found = json.loads(paths[1].with_suffix(".json").read_text())
+        assert (found["Regions"]["size_mm3"] == [None, None]) is (not radius)
+        assert found["Sources"] == [str(files.plain), str(files.seeds)]
+    # nilearn's dicts of one atlas have a key "maps"
+    check_ok(invoke("extract", files.plain, "--atlas", f"maps={files.maps}", "-o", tmp_path / "m"))
+    assert list(tables(tmp_path / "m")) == ["mybold_atlas-maps_stat-mean_timeseries.tsv"]
+    # seeds alone
+    check_ok(invoke("extract", files.plain, *seeds, "-o", tmp_path / "alone"))
+    [name] = tables(tmp_path / "alone")
+    assert name == "mybold_atlas-Points_stat-mean_timeseries.tsv"
+
+
+def test_least_squares_of_maps(files, tmp_path):
+    args = ("extract", files.plain, "--atlas", files.maps, "-o", tmp_path)
+    values = {}
+    for method in clioptions.MAPS_METHODS:
+        check_ok(invoke(*args, "--maps-method", method))
+        [table] = tables(tmp_path).values()
+        values[method] = table.to_numpy()
+        expected = dr.extract(files.plain, files.maps, maps_method=method)
+        np.testing.assert_allclose(values[method], expected, rtol=1e-6)
+    assert not np.allclose(values["mean"], values["lstsq"])
+
+
+def test_names_of_maps_and_seeds(files, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("index,name\n7,DMN\n3,Salience\n5,Visual\n")
+    seeds = tmp_path / "s=1.csv"
+    seeds.write_text("Index,X,Y,Z\n20,4,6,4\n10,8,8,4\n")
+    args = ("--atlas", files.maps, "--labels-table", table, "--seeds", seeds)
+    check_ok(invoke("extract", files.plain, *args, "-o", tmp_path / "out"))
+    soft, spheres = (
+        store.read_timeseries(next((tmp_path / "out").glob(f"*_atlas-{name}_*_timeseries.tsv")))
+        for name in ("Soft", "s1")
+    )
+    assert dict(zip(soft.region.values.tolist(), soft.region_name.values, strict=True)) == {
+        7: "DMN",
+        3: "Salience",
+        5: "Visual",
+    }
+    assert spheres.sizes["region"] == 2
+
+
+def test_every_option_makes_a_result_stale(files, tmp_path):
+    """What was made in another way is never taken for what is asked for."""
+    seeds = tmp_path / "seeds.tsv"
+    seeds.write_text(files.seeds.read_text())
+    soft = tmp_path / "soft.nii"
+    image = nib.load(files.maps)
+    images.save(image, soft)
+    args = ("extract", files.plain, "-o", tmp_path / "out")
+    labels = ("--atlas", files.coarse, "--resampling-target", "labels")
+    smooth = ("--atlas", files.atlas, "--smoothing")
+    balls = ("--seeds", seeds)
+    for one, other in [
+        ((*smooth, 4), (*smooth, 5)),
+        ((*smooth, "4,4,5"), (*smooth, "fast")),
+        ((*smooth, 4), ("--atlas", files.atlas)),
+        ((*smooth, 4), (*smooth, 4, "--spatial", "voxelwise")),
+        (labels, labels[:2]),
+        ((*labels, "--resampling-clip"), (*labels, "--no-resampling-clip")),
+        (("--atlas", soft), ("--atlas", soft, "--maps-method", "lstsq")),
+        (balls, (*balls, "--radius", 3)),
+        ((*balls, "--radius", 3), (*balls, "--radius", 4)),
+    ]:
+        check_ok(invoke(*args, *one, "--overwrite"))
+        assert "up to date" in check_ok(invoke(*args, *one)).stderr
+        done = check_ok(invoke(*args, *other))
+        assert re.search("made with other (recipe|atlas), is made again", done.stderr), other
+    for path, change in [
+        (soft, lambda: images.save(image.__class__(image.get_fdata() + 1, image.affine), soft)),
+        (seeds, lambda: seeds.write_text(seeds.read_text().replace("8", "6"))),
+    ]:
+        option = ("--atlas" if path == soft else "--seeds", path)
+        check_ok(invoke(*args, *option))
+        stat = path.stat()
+        change()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        # by content, even where size and time stay
+        assert "atlas" in check_ok(invoke(*args, *option)).stderr.split("made with other")[1]
 
 
 def test_censored_frames_keep_their_times(files, tmp_path):
@@ -427,6 +606,14 @@ def _confounds(text: str) -> Any:
     return make
 
 
+def _seeds(text: str) -> Any:
+    def make(files: SimpleNamespace, folder: Path) -> dict[str, Any]:
+        (folder / "s.tsv").write_text(text)
+        return {"options": ("--atlas", files.atlas, "--seeds", folder / "s.tsv")}
+
+    return make
+
+
 def _options(*options: Any, image: Any = None) -> Any:
     def make(files: SimpleNamespace, folder: Path) -> dict[str, Any]:
         found = {"options": tuple(str(o).format(folder=files.folder) for o in options)}
@@ -463,6 +650,46 @@ BAD = {
     "no overlap": (_atlas(affine=FAR), r"bad\.nii: no label left .* do not overlap"),
     "foreign table": (_table([100, 200]), r"bad\.tsv: none of its ids \(100, 200\)"),
     "no table": (_options("--labels-table", "{folder}/no.tsv"), r"no\.tsv: no such file"),
+    "run as atlas": (
+        lambda f, _: {"atlas": f.image},
+        r"_bold\.nii\.gz: looks like a run, not an atlas \(its name ends in _bold\)\. Give",
+    ),
+    "run without its name as atlas": (
+        lambda f, _: {"atlas": f.plain},
+        rf"mybold\.nii: looks like a run, not an atlas \({N_TIME} volumes, 2 s apart\)",
+    ),
+    "no seeds": (_options("--seeds", "{folder}/no.tsv"), r"no\.tsv: no such table of seeds"),
+    "image as seeds": (_options("--seeds", "{folder}/mask.nii"), r"mask\.nii: "),
+    "empty seeds": (_seeds(""), r"s\.tsv: not a table of seeds"),
+    "no z": (_seeds("x\ty\n1\t2\n"), r"s\.tsv: seeds: the table needs .*z missing"),
+    "words as seeds": (_seeds("x\ty\tz\n1\t2\tn/a\n"), r"s\.tsv: seeds: .*at position 0"),
+    "seeds far away": (_seeds("x\ty\tz\n900\t0\t0\n"), "no label left on the image's grid"),
+    "radius": (
+        _options("--seeds", "{folder}/atlas-Net_seeds.tsv", "--radius", "-1"),
+        r"seeds\.tsv: radius=-1\.0 is not a positive number of mm",
+    ),
+    "negative width": (_options("--smoothing", "-3"), r"smoothing_fwhm=-3\.0 is not a width"),
+    "fused median": (
+        _options("--smoothing", 6, "--strategy", "median", "--spatial", "fused"),
+        "spatial='fused': strategy='median' is not linear",
+    ),
+    "fused and clipped": (
+        _options(
+            "--atlas",
+            "{folder}/coarse.nii",
+            "--resampling-target",
+            "labels",
+            "--resampling-clip",
+            "--spatial",
+            "fused",
+        ),
+        "spatial='fused': resampling_clip=True is not linear",
+    ),
+    "lstsq of labels": (_options("--maps-method", "lstsq"), "maps_method='lstsq' is for an atlas"),
+    "median of maps": (
+        _options("--atlas", "{folder}/atlas-Soft_probseg.nii.gz", "--strategy", "median"),
+        r"probseg\.nii\.gz: strategy='median' of weighted voxels",
+    ),
     "no mask": (_options("--mask", "{folder}/no.nii"), r"no\.nii: no such file"),
     "no confounds": (_options("--confounds", "{folder}/no.tsv"), r"no\.tsv: no such confounds"),
     "short confounds": (_confounds("a\n1\n2\n"), rf"c\.tsv has 2 rows and .* {N_TIME} frames"),
@@ -498,7 +725,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, case):
     changes = {"image": files.plain, "atlas": files.atlas, "options": ()} | make(files, tmp_path)
     out = tmp_path / "made" / "out"
     options = changes["options"]
-    atlas = () if "--atlas" in options else ("--atlas", changes["atlas"])
+    atlas = () if {"--atlas", "--seeds"} & set(options) else ("--atlas", changes["atlas"])
     done = invoke("extract", changes["image"], *atlas, *options, "-o", out)
     check_error(done, match)
     assert not out.parent.exists()
@@ -511,7 +738,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, case):
         (("--standardize", "zscore"), "'zscore' is not one of 'none', 'zscore_sample', 'psc'"),
         (("--filter", "fir"), "'fir' is not one of 'butterworth', 'cosine', 'none'"),
         (("--nan-policy", "drop"), "'drop' is not one of 'zero', 'omit', 'propagate'"),
-        (("--resampling-target", "mask"), "'mask' is not one of 'data', 'none'"),
+        (("--resampling-target", "mask"), "'mask' is not one of 'data', 'labels', 'none'"),
+        (("--spatial", "both"), "'both' is not one of 'auto', 'fused', 'voxelwise'"),
+        (("--maps-method", "sum"), "'sum' is not one of 'mean', 'lstsq'"),
+        (("--smoothing", "wide"), "'wide' is not a width. Give mm .* 6,6,4, or fast"),
+        (("--smoothing", "6,6"), "'6,6' is not a width"),
+        (("--radius", "5"), "--radius is for --seeds"),
         (("--plan", "fast"), "'fast' is not one of 'auto', 'stream', 'blocks'"),
         (("--low-pass", "fast"), "'fast' is not a valid float"),
         (("--dummy-scans", "-1"), "-1 is not in the range"),
@@ -655,11 +887,21 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return dr.write_phantom(tmp_path_factory.mktemp("long"), phantom)
 
 
+@pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("plan", ["stream", "blocks"])
-def test_progress_counts_to_the_end(long_run, tmp_path, monkeypatch, plan):
+def test_progress_counts_to_the_end(long_run, tmp_path, monkeypatch, plan, clip):
     monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
-    args = ("extract", long_run["image"], "--atlas", long_run["atlas"], "--plan", plan)
-    done = check_ok(invoke(*args, "-o", tmp_path))
+    args = ("extract", long_run["image"], "--plan", plan, "-o", tmp_path / "out")
+    if clip:  # reads twice
+        labels = np.zeros((3, 3, 3), "u1")
+        labels[1] = 1
+        affine = nib.load(long_run["image"]).affine.copy()
+        affine[:3, 3] += 40
+        small = images.save(nib.Nifti1Image(labels, affine), tmp_path / "small.nii")
+        args += ("--atlas", small, "--resampling-target", "labels", "--resampling-clip")
+    else:
+        args += ("--atlas", long_run["atlas"])
+    done = check_ok(invoke(*args))
     lines = done.stderr.splitlines()
     assert {line.rsplit(maxsplit=2)[0] for line in lines} == {f"Reading {long_run['image'].name}"}
     percents = [int(line.split()[-2]) for line in lines]
@@ -717,6 +959,10 @@ def test_choices_are_those_of_the_library():
     assert clioptions.NAN_POLICIES == kernels.NAN_POLICIES
     assert set(clioptions.STANDARDIZE) == {s or "none" for s in STANDARDIZE}
     assert set(clioptions.FILTERS) == {f or "none" for f in FILTERS}
+    assert recipe.SPATIAL == clioptions.SPATIAL
+    assert recipe.MAPS_METHODS == clioptions.MAPS_METHODS
+    targets = {t or "none" for t in recipe.RESAMPLING_TARGETS}
+    assert set(clioptions.RESAMPLING_TARGETS) == targets
     done = invoke("extract", "--help")
     for plan in clioptions.PLANS:
         assert plan in done.stdout

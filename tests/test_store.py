@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import images
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -223,6 +225,54 @@ def test_a_single_volume_is_one_row(tmp_path):
     assert written.timeseries.read_text() == "region 0\tregion 1\n1.0\t2.0\n"
     assert "RepetitionTime" not in sidecar.read_sidecar(written.sidecar)
     assert store.read_timeseries(written.timeseries).shape == (1, 2)
+
+
+def spatial_cases() -> dict[str, tuple[Any, dict[str, Any], dict[str, Any]]]:
+    """Atlas, options, and what the sidecar says of them."""
+    rng = np.random.default_rng(0)
+    soft = nib.Nifti1Image(rng.random((6, 7, 5, 3)), images.STRAIGHT)
+    coarse = images.labels(rng, (4, 4, 3), affine=np.diag([3.0, 3, 3, 1]))
+    seeds = [(4, 6, 4), (8, 8, 4)]
+    fused = {"Method": "fused", "RelativeErrorBound": 1e-9}
+    return {
+        "maps": (soft, {}, {"Method": "direct"}),
+        "least squares": (soft, {"maps_method": "lstsq"}, {"Method": "direct"}),
+        "smoothed maps": (soft, {"smoothing_fwhm": 4}, fused | {"SmoothingFWHM": 4.0}),
+        "spheres": (dr.load_atlas(seeds, radius=3), {}, {"Method": "direct"}),
+        "seeds": (dr.load_atlas(seeds), {"smoothing_fwhm": (4, 4, 5)},
+                  fused | {"SmoothingFWHM": [4.0, 4.0, 5.0]}),
+        "labels' grid": (coarse, {"resampling_target": "labels"},
+                         fused | {"ImageResampling": "cubic spline, not clipped"}),
+        "clipped": (coarse, {"resampling_target": "labels", "strategy": "median"},
+                    {"Method": "voxelwise", "ImageResampling": "cubic spline, clipped"}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", spatial_cases())
+def test_results_of_any_atlas_come_back(tmp_path, case):
+    atlas, options, said = spatial_cases()[case]
+    run = images.run(np.random.default_rng(1), (6, 7, 5, 9))
+    lazy = dr.extract(run, atlas, **options)
+    assert store.differences(lazy, tmp_path, "x") is None
+    computed = lazy.compute()
+    written = store.write_run(computed, tmp_path, "x")
+    assert store.differences(lazy, tmp_path, "x") == []
+    back = store.read_timeseries(written.timeseries)
+    np.testing.assert_array_equal(back.values, computed.values)
+    for name in ("time", "region", "region_name", "n_voxels", "coverage", "size_mm3"):
+        np.testing.assert_array_equal(back[name], computed[name])
+    assert sidecar.read_sidecar(written.sidecar)["Spatial"] == said
+    table = pd.read_csv(written.coverage, sep="\t", dtype={"Node": str})
+    assert table["Node"].tolist() == computed.region_name.values.tolist()
+    np.testing.assert_array_equal(table["coverage"], computed.coverage)
+
+
+def test_seeds_without_a_radius_have_no_size(tmp_path):
+    run = images.run(np.random.default_rng(1), (6, 7, 5, 9))
+    ts = dr.extract(run, dr.load_atlas([(4, 6, 4), (8, 8, 4)])).compute()
+    written = store.write_run(ts, tmp_path, "x")
+    assert sidecar.read_sidecar(written.sidecar)["Regions"]["size_mm3"] == [None, None]
+    assert np.isnan(store.read_timeseries(written.timeseries).size_mm3).all()
 
 
 def test_lazy_results_are_refused(tmp_path):
