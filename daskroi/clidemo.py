@@ -140,7 +140,7 @@ def _cluster(workers: int, dashboard: bool) -> Iterator[Any]:
                     processes=True,
                     memory_limit="2GiB",
                     host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0" if dashboard else None,
+                    dashboard_address="127.0.0.1:0",  # None would be port 8787, often taken
                     local_directory=scratch,
                     # of a cluster that comes and goes within seconds, only errors are of interest
                     silence_logs=logging.ERROR,

@@ -7,7 +7,6 @@ header, atlas, mask and confounds are read here, voxels only in ``compute``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,15 @@ from daskroi.operators import operator_of
 from daskroi.placement import Placement, coverage, load_mask, place
 from daskroi.recipe import Recipe
 from daskroi.timing import run_times
-from daskroi.ways import check_soft, clips, part_of, spatial_attrs, way_of
+from daskroi.ways import (
+    check_soft,
+    clips,
+    named_atlases,
+    part_of,
+    solves,
+    spatial_attrs,
+    way_of,
+)
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -142,9 +149,9 @@ def extract(
     DataArray, dims (time, region), or (region,) for a 3D image; or a dict of these
         Lazy. ``region`` is the label id, ascending: every row of the atlas's table, whatever the
         image covers; a lost region is NaN and named in a warning. ``time`` in s. Along region:
-        ``region_name``, ``n_voxels`` (on the grid that is used, in the mask), ``coverage`` (fraction
-        of the region's volume that is in the image, in the mask and, in its worst frame, finite)
-        and ``size_mm3``. Attributes say what was done.
+        ``region_name``, ``n_voxels`` (on the grid that is used, in the mask), ``coverage``
+        (fraction of the region's volume that is in the image, in the mask and, in its worst frame,
+        finite) and ``size_mm3``. Attributes say what was done.
 
     Raises
     ------
@@ -160,7 +167,6 @@ def extract(
     >>> ts.dims, ts.sizes["time"], float(ts.std("time", ddof=1).mean().round(6))
     (('time', 'region'), 20, 1.0)
     """
-    from daskroi.atlas import load_atlas
     from daskroi.openimage import as_file, open_image
 
     recipe = Recipe.make(
@@ -184,12 +190,7 @@ def extract(
         filter=filter,
         **clean_args,
     )
-    # what nilearn's fetchers return is a dict as well: of one atlas
-    several = isinstance(atlas, Mapping) and not {"maps", "rois"} & set(atlas)
-    atlases = {k: load_atlas(a) for k, a in atlas.items()} if several else {"": load_atlas(atlas)}
-    if not atlases:
-        raise DaskroiError("atlas is an empty dict: nothing to extract. Give at least one atlas.")
-
+    atlases, several = named_atlases(atlas)
     run = open_image(image, chunks)
     file = as_file(run)
     grid = grid_of(run)
@@ -269,7 +270,7 @@ def _labelled(
 
     from daskroi import reduce
 
-    if recipe.maps_method == "lstsq" and placement.index.weights is not None:
+    if solves(atlas, recipe):
         inverse = least_squares(placement.index, atlas.source or atlas.name)
         values = reduce.solve(partials, inverse, scale)
     else:
@@ -364,7 +365,7 @@ def _provenance(
     import daskroi
 
     return {
-        "strategy": recipe.strategy,
+        "strategy": "lstsq" if solves(atlas, recipe) else recipe.strategy,
         "recipe": recipe.as_json(),
         "source": file.source.url if file is not None else str(run.attrs.get("source", "")),
         "atlas": atlas.name,

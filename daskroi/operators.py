@@ -190,9 +190,14 @@ class Operator(_Shipped):
         return hash(self.token)
 
     @property
+    def resampled(self) -> bool:
+        """Whether any part resamples the image."""
+        return any(p.resampling is not None for p in self.parts)
+
+    @property
     def whole(self) -> bool:
         """Whether it needs whole volumes, not blocks of them."""
-        return any(p.resampling is not None for p in self.parts)
+        return self.resampled
 
     def partial(
         self, slab: NDArray, reducer: Reducer, nan_policy: str, slope: float, inter: float
@@ -346,4 +351,4 @@ def operator_of(parts: Sequence[Part], way: str, clip: bool) -> Direct | Voxelwi
     """The operator to ship: "direct", or the one that can become `Fused` where it is needed."""
     if way == "direct":
         return Direct(tuple(parts))
-    return Voxelwise(tuple(parts), clip and any(p.resampling is not None for p in parts))
+    return Voxelwise(tuple(parts), clip)

@@ -103,7 +103,8 @@ def block_partials(
     if clip:
         limits = limits_of(array, scale).to_delayed(optimize_graph=False).item()
         array = read_again(array)
-    array = _as_bounded_space(array, reducer.combine is None or operator.whole)
+    whole = operator.resampled if fused else operator.whole
+    array = _as_bounded_space(array, reducer.combine is None or whole)
     fields = reducer.fields + 2
     blocks = da.map_blocks(
         _block_partial,

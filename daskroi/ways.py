@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from daskroi.atlas import Atlas, load_atlas
 from daskroi.errors import DaskroiError
 from daskroi.grid import Grid
 from daskroi.kernels import REDUCERS
@@ -13,12 +14,52 @@ from daskroi.operators import Operator, Part, Voxelwise
 from daskroi.placement import Placement
 from daskroi.recipe import Recipe
 from daskroi.smoothing import Smoothing
+from daskroi.spheres import SphereAtlas
 from daskroi.weights import TAIL
 
 if TYPE_CHECKING:
     from daskroi.placement import AnyAtlas
 
-__all__ = ["check_soft", "clips", "part_of", "spatial_attrs", "way_of"]
+__all__ = [
+    "check_soft",
+    "clips",
+    "named_atlases",
+    "part_of",
+    "solves",
+    "spatial_attrs",
+    "way_of",
+]
+
+# of what nilearn's fetchers return for one atlas; a dict with other keys is one of several atlases
+BUNCH = {"maps", "rois", "labels", "lut", "description", "template", "atlas_type", "networks"}
+
+
+def named_atlases(given: Any) -> tuple[dict[str, AnyAtlas], bool]:
+    """Load one atlas, or a dict of several; and which of both it was.
+
+    Raises
+    ------
+    DaskroiError
+        An empty dict, or as `load_atlas`.
+    """
+    if not isinstance(given, Mapping) or _is_bunch(given):
+        return {"": load_atlas(given)}, False
+    if not given:
+        raise DaskroiError("atlas is an empty dict: nothing to extract. Give at least one atlas.")
+    return {name: load_atlas(one) for name, one in given.items()}, True
+
+
+def _is_bunch(given: Mapping[str, Any]) -> bool:
+    if not {"maps", "rois"} & set(given):
+        return False
+    # "maps" may be the name of somebody's atlas
+    loaded = any(isinstance(v, Atlas | MapsAtlas | SphereAtlas) for v in given.values())
+    return "description" in given or (set(given) <= BUNCH and not loaded)
+
+
+def solves(atlas: AnyAtlas, recipe: Recipe) -> bool:
+    """Whether its values are least squares on all of its maps."""
+    return recipe.maps_method == "lstsq" and isinstance(atlas, MapsAtlas)
 
 
 def check_soft(atlases: Iterable[AnyAtlas], recipe: Recipe) -> None:
@@ -36,6 +77,11 @@ def check_soft(atlases: Iterable[AnyAtlas], recipe: Recipe) -> None:
             raise DaskroiError(
                 "maps_method='lstsq' is for an atlas of maps (a 4D image), and none was given. "
                 "Leave it 'mean'."
+            )
+        if recipe.strategy != "mean":
+            raise DaskroiError(
+                f"maps_method='lstsq' is instead of a strategy, and strategy={recipe.strategy!r} "
+                "was given. Leave it 'mean', or use maps_method='mean'."
             )
         if recipe.nan_policy == "omit":
             raise DaskroiError(

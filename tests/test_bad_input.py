@@ -205,7 +205,7 @@ ATLASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
             "strategy": "minimum",
             "maps_method": "lstsq",
         },
-        "m.nii: strategy='minimum' of weighted voxels is not defined",
+        "maps_method='lstsq' is instead of a strategy, and strategy='minimum' was given",
     ),
     "mean of maps below 0": (
         lambda d: {"atlas": saved(d, SOFT - 0.5, "m.nii")},

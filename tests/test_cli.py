@@ -320,7 +320,8 @@ def test_least_squares_of_maps(files, tmp_path):
     values = {}
     for method in clioptions.MAPS_METHODS:
         check_ok(invoke(*args, "--maps-method", method))
-        [table] = tables(tmp_path).values()
+        stat = "lstsq" if method == "lstsq" else "mean"
+        [table] = [t for name, t in tables(tmp_path).items() if f"_stat-{stat}_" in name]
         values[method] = table.to_numpy()
         expected = dr.extract(files.plain, files.maps, maps_method=method)
         np.testing.assert_allclose(values[method], expected, rtol=1e-6)
@@ -364,7 +365,6 @@ def test_every_option_makes_a_result_stale(files, tmp_path):
         ((*smooth, 4), (*smooth, 4, "--spatial", "voxelwise")),
         (labels, labels[:2]),
         ((*labels, "--resampling-clip"), (*labels, "--no-resampling-clip")),
-        (("--atlas", soft), ("--atlas", soft, "--maps-method", "lstsq")),
         (balls, (*balls, "--radius", 3)),
         ((*balls, "--radius", 3), (*balls, "--radius", 4)),
     ]:

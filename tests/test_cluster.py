@@ -29,7 +29,7 @@ def client() -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             memory_limit="1GiB",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two test processes start one each
             host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,

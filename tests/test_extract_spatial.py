@@ -209,7 +209,8 @@ def test_against_nilearn_without_clipping(pair: Any) -> None:
     theirs, ids = nilearn(atlas, smooth)
     edged = nib.Nifti1Image(image.get_fdata(), image.affine)
     ours = dr.extract(edged, atlas, smoothing_fwhm=4, resampling_target="labels")
-    assert ours.attrs["spatial"] == "fused" and ours.attrs["spatial_bound"] == TAIL
+    assert ours.attrs["spatial"] == "fused"
+    assert ours.attrs["spatial_bound"] == TAIL
     assert ours.attrs["image_resampled"] == "cubic spline, not clipped"
     check_equal(ours.compute(), theirs, ids, 1e-8)
     clipped = dr.extract(
@@ -277,7 +278,8 @@ def test_a_region_that_the_image_does_not_see_is_named(pair: Any) -> None:
     atlas = nib.Nifti1Image(values, image.affine)
     with pytest.warns(DaskroiWarning, match=r"1 of 3 regions have no voxel .* NaN: 3 3\."):
         ts = dr.extract(image, atlas, resampling_target="labels").compute()
-    assert np.isnan(ts.sel(region=3)).all() and not np.isnan(ts.sel(region=[1, 2])).any()
+    assert np.isnan(ts.sel(region=3)).all()
+    assert not np.isnan(ts.sel(region=[1, 2])).any()
     np.testing.assert_allclose(ts.coverage, [1, 0.5, 0])
     assert ts.n_voxels.values.tolist() == [252, 252, 0]  # as in nilearn, outside counts as 0
     with warnings.catch_warnings():
