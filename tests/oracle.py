@@ -70,5 +70,6 @@ def cases(draw: Any) -> dict[str, Any]:
     atlas = images.labels(rng, *(grid[0], ids, grid[1]), dtype="i4")
     mask = None
     if draw(st.booleans()):
-        mask = nib.Nifti1Image((rng.random(shape) < 0.8).astype("u1"), affine)
+        there = draw(st.sampled_from([(shape, affine), grid]))
+        mask = nib.Nifti1Image((rng.random(there[0]) < 0.8).astype("u1"), there[1])
     return {"image": image, "atlas": atlas, "mask": mask, "rng": rng}
