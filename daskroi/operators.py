@@ -11,6 +11,7 @@ Three operators do that, and all give the same partials (time, field, region):
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -150,7 +151,7 @@ class Part(_Shipped):
 
 
 @dataclass(frozen=True, eq=False)
-class Operator(_Shipped):
+class Operator(_Shipped, ABC):
     """Several atlases side by side on one axis of regions.
 
     Parameters
@@ -199,15 +200,15 @@ class Operator(_Shipped):
         """Whether it needs whole volumes, not blocks of them."""
         return self.resampled
 
+    @abstractmethod
     def partial(
         self, slab: NDArray, reducer: Reducer, nan_policy: str, slope: float, inter: float
     ) -> Floats:
         """Partials of a slab (time, z, y, x) of stored values, (time, field, region)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def within(self, box: Box) -> Operator:
         """The same for a block of the volume: ((z0, z1), (y0, y1), (x0, x1))."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

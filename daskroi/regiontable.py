@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -32,18 +33,17 @@ _BACKGROUND = ("Background", "background")
 _COMPUTED = ("n_voxels", "size_mm3", "relative_size_percent")
 
 
-class RegionAxis:
+class RegionAxis(ABC):
     """What atlases of every kind share: a region table, and equality by the hash of the content.
 
     Subclasses are frozen dataclasses with ``name``, ``table`` and ``hash``.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> axis = RegionAxis()
-    >>> axis.table = pd.DataFrame({"index": [3, 7], "name": ["V1", "V2"]})
+    >>> import daskroi as dr
+    >>> axis = dr.load_atlas([(0, -52, 18), (46, -68, 32)], radius=8, labels=["PCC", "AG"])
     >>> axis.ids, axis.names
-    (array([3, 7]), ['V1', 'V2'])
+    (array([1, 2]), ['PCC', 'AG'])
     """
 
     name: str
@@ -60,14 +60,14 @@ class RegionAxis:
         return [str(n) for n in self.table["name"]]
 
     @property
+    @abstractmethod
     def hash(self) -> str:
         """SHA-256 (hex) of all that decides what is extracted, ids and names included."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def summary(self) -> str:
         """One line for people: regions, place, template."""
-        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         same = type(self) is type(other)
