@@ -126,19 +126,6 @@ class Smoothing:
                 gaussian_filter1d(out, sigma, axis=axis, output=out, truncate=TRUNCATE)
         return out
 
-    def transposed(self, volume: Floats) -> Floats:
-        """Apply the adjoint: <apply(a), b> = <a, transposed(b)>.
-
-        Not the same as `apply` near the edges, where reflection counts a voxel twice.
-        """
-        if self.fast:
-            return _fast(volume)
-        for axis, sigma in zip((-3, -2, -1), self.sigmas, strict=True):
-            if sigma > 0:
-                matrix = gaussian_matrix(volume.shape[axis], sigma)
-                volume = np.moveaxis(np.moveaxis(volume, axis, -1) @ matrix, -1, axis)
-        return volume
-
 
 def gaussian_matrix(n: int, sigma: float) -> Floats:
     """`gaussian_filter1d` of a line of n voxels as a matrix (output, input)."""

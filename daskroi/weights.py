@@ -29,10 +29,12 @@ __all__ = ["TAIL", "fuse"]
 Floats = NDArray[np.float64]
 Box = tuple[tuple[int, int], ...]
 
-# Tails (a Gaussian's corners, the spline prefilter's decay) are cut where what is cut, summed over
-# a region as absolute values, is at most this fraction of what is kept. No region mean can move by
-# more than this times the image's largest magnitude.
+# Tails (a Gaussian's corners, the spline prefilter's decay) are cut so that no mean of a region can
+# move by more than this times the image's largest magnitude.
 TAIL = 1e-9
+# What is cut, as a fraction of the sum of absolute weights: a cubic spline has negative ones, and
+# for a single voxel between eight others they sum up to 1.55 cubed, 3.7, instead of 1
+CUT = TAIL / 8
 # of which on the way, per axis and before scattering: prefilter rows sum up to 3, cubed
 EARLY = TAIL / 100
 
@@ -127,7 +129,7 @@ def _pulled(
         dense, box = _dense(regions.voxels[part], weights[part], regions.shape)
         if smoothing is not None and fast:
             dense, box = _widened(dense, box, smoothing.halo, regions.shape)
-            dense = smoothing.transposed(dense)
+            dense = smoothing.apply(dense)  # symmetric: its own transpose
         if separable:
             yield _transposed(dense, box, matrices)
             continue
@@ -262,7 +264,7 @@ def _cut(
     """Flat voxels and weights of a box, without the tails."""
     flat = dense.ravel()
     size = np.abs(flat)
-    kept = np.flatnonzero(size > _threshold(size, TAIL / 2))
+    kept = np.flatnonzero(size > _threshold(size, CUT))
     if not len(kept):
         return np.empty(0, np.int32), np.empty(0)
     zyx = np.unravel_index(kept, dense.shape)
