@@ -166,3 +166,28 @@ def test_made_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "CACHE_BYTES", 1)  # the last one always stays
     fuse(RegionIndex.of_labels(labels, np.array([2])), None, smoothing)
     assert len(weights._cache) == 1
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.5, 1.5, 1.5, 1]), OBLIQUE])
+@pytest.mark.parametrize("fwhm", [None, 6.0])
+def test_the_worst_image_stays_within_the_bound(
+    affine: np.ndarray, fwhm: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image of ±1 that has the sign of every weight that was cut, for regions of one voxel."""
+    source, grid = Grid.make((36, 36, 36), STRAIGHT), Grid.make((24, 24, 24), affine)
+    inside = np.flatnonzero(Resampling(source, grid).inside)
+    voxels = np.random.default_rng(0).choice(inside, 20, replace=False)
+    regions = RegionIndex.of_rows([np.array([v]) for v in voxels], grid.shape)
+    parts = (regions, Resampling(source, grid), Smoothing.of(fwhm, grid))
+    cut = weights._fuse(*parts)
+    monkeypatch.setattr(weights, "CUT", 0.0)
+    monkeypatch.setattr(weights, "EARLY", 0.0)
+    exact = weights._fuse(*parts)
+    for r in range(20):
+        both = []
+        for found in (exact, cut):
+            dense, part = np.zeros(source.size), slice(found.bounds[r], found.bounds[r + 1])
+            dense[found.voxels[part]] = found.all_weights[part]
+            both.append(dense)
+        assert np.abs(both[0] - both[1]).sum() <= TAIL
+    assert len(cut.voxels) < len(exact.voxels)
