@@ -1,0 +1,105 @@
+"""What every kind of image file has: a header's content, and voxels that are read by the box."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from daskroi.grid import Grid
+
+__all__ = ["Box", "ImageFile"]
+
+Box = tuple[slice, slice, slice, slice]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile(ABC):
+    """A lazily read image, known by its header; picklable, reopened where it is read.
+
+    Subclasses say where the voxels lie: `daskroi.nifti.NiftiFile`, `daskroi.niftizarr.ZarrImage`.
+
+    Parameters
+    ----------
+    grid : Grid
+        Shape (z, y, x) and affine in mm (sform, else qform, as nibabel decides).
+    n_time : int or None
+        Volumes; None for a 3D image.
+    dtype : str
+        As stored, with byte order, for example ``"<i2"``.
+    slope, inter : float
+        Physical value = slope * stored + inter.
+    t_r : float or None
+        Seconds between volumes, if a header or sidecar gives a plausible one.
+    t_r_source : str
+        Where ``t_r`` is from; or why there is none.
+    description : str
+        The header's free text (``descrip aux_file intent_name``), which may name a template.
+    """
+
+    grid: Grid
+    n_time: int | None
+    dtype: str
+    slope: float = 1.0
+    inter: float = 0.0
+    t_r: float | None = None
+    t_r_source: str = ""
+    description: str = ""
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Path or URL, safe to show: without credentials."""
+
+    @property
+    @abstractmethod
+    def seekable(self) -> bool:
+        """Whether any part can be read without reading what comes before."""
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Stored chunk sizes along (time, z, y, x) that are best read whole; None: any."""
+        return None
+
+    @abstractmethod
+    def read_box(self, box: Box) -> np.ndarray:
+        """Read a part of the image as stored.
+
+        Parameters
+        ----------
+        box : 4 slices along (time, z, y, x)
+            With bounds inside the image and step 1; a 3D image has one frame.
+
+        Returns
+        -------
+        ndarray, dims (time, z, y, x)
+            Not scaled, byte order as stored.
+        """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, z, y, x), or (z, y, x)."""
+        return self.grid.shape if self.n_time is None else (self.n_time, *self.grid.shape)
+
+    @property
+    def frames(self) -> int:
+        """Volumes, 1 for a 3D image."""
+        return 1 if self.n_time is None else self.n_time
+
+    @property
+    def scaled(self) -> bool:
+        """Whether stored values are not yet physical ones."""
+        return (self.slope, self.inter) != (1.0, 0.0)
+
+    @property
+    def value_dtype(self) -> np.dtype[Any]:
+        """Dtype of physical values: as stored, float64 when scaled (nibabel's rule)."""
+        stored = np.dtype(self.dtype).newbyteorder("=")
+        return np.result_type(stored, np.float64) if self.scaled else stored
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one volume as stored."""
+        return self.grid.size * np.dtype(self.dtype).itemsize
