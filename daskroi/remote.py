@@ -1,0 +1,384 @@
+"""Files at URLs: found, identified and read in ranges, with retries; by fsspec, for any protocol.
+
+Everything a server can do wrong ends here: what passes by itself (a reset connection, a 503, a body
+that stops early, a timeout) is tried again from the byte it stopped at; what does not becomes a
+`DaskroiError` that names the URL. Credentials are in no message: URLs are shown without user and
+query, options by their names only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from daskroi.errors import DaskroiError, DaskroiNotFoundError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from tenacity import Retrying
+
+__all__ = ["StorageOptions", "fetch", "filesystem", "identify", "is_url", "retried", "shown"]
+
+_T = TypeVar("_T")
+
+# each try waits longer, to 8 s, with jitter: half a minute in all. s3fs and gcsfs have retries of
+# their own, five with back-off, and each of ours would multiply with them
+ATTEMPTS = 6
+OWN_RETRIES = ("s3", "s3a", "gs", "gcs")
+FIRST_WAIT, LONGEST_WAIT = 0.2, 8.0
+# aiohttp's default, 5 min for a whole request, is too short for a big slab and too long for silence
+CONNECT_SECONDS, SILENCE_SECONDS = 30, 60
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+PASSING = {408, 425, 429}  # and all from 500
+
+
+class StorageOptions(Mapping[str, Any]):
+    """Options for a filesystem (credentials, endpoint, ``anon``): hashable, and never shown.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        As fsspec calls them ``storage_options``.
+
+    Examples
+    --------
+    >>> StorageOptions({"key": "me", "secret": "hidden"})
+    StorageOptions(key=…, secret=…)
+    """
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self._options = dict(options or {})
+
+    def __getitem__(self, key: str) -> Any:
+        return self._options[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._options))  # values may be dicts
+
+    def __repr__(self) -> str:
+        return f"StorageOptions({', '.join(f'{name}=…' for name in self._options)})"
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        from dask.base import tokenize
+
+        return "daskroi.StorageOptions", tokenize(self._options)
+
+    def secrets(self) -> Iterator[str]:
+        """Texts in the values that must not get into a message."""
+
+        def texts(value: Any) -> Iterator[str]:
+            if isinstance(value, Mapping):
+                for inner in value.values():
+                    yield from texts(inner)
+            elif isinstance(value, str) and len(value) > 3:
+                yield value
+
+        return texts(self._options)
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is for fsspec (``s3://…``, ``memory://…``, ``simplecache::https://…``).
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/bold.nii.gz"), is_url("/data/bold.nii.gz")
+    (True, False)
+    """
+    return "://" in os.fspath(path)
+
+
+def shown(url: str) -> str:
+    """A URL as messages, attributes and sidecars have it: no user, no password, no query.
+
+    Examples
+    --------
+    >>> shown("https://me:secret@example.org/bold.nii.gz?X-Amz-Signature=abc")
+    'https://example.org/bold.nii.gz'
+    """
+    if not is_url(url):
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def filesystem(
+    url: str, options: Mapping[str, Any] | None = None
+) -> tuple[AbstractFileSystem, str]:
+    """The fsspec filesystem of a URL, and the path in it.
+
+    Raises
+    ------
+    DaskroiError
+        The protocol is unknown, its package is not installed, or it refuses the options.
+
+    Examples
+    --------
+    >>> filesystem("memory://data/bold.nii")[1]
+    '/data/bold.nii'
+    """
+    import fsspec
+
+    protocol = _protocol(url)
+    given = dict(options or {})
+    try:
+        if protocol in ("http", "https"):
+            import aiohttp
+
+            # ranges are of the file, not of what a server makes of it on the way
+            given["headers"] = {"Accept-Encoding": "identity"} | dict(given.get("headers", {}))
+            timeout = aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+            )
+            given["client_kwargs"] = {"timeout": timeout} | dict(given.get("client_kwargs", {}))
+        found, path = fsspec.url_to_fs(url, **given)
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        remedy = f"pip install 'daskroi[{extra}]'" if extra else str(error)
+        raise DaskroiError(
+            f"{shown(url)}: reading {protocol}:// needs a package that is not installed. {remedy}"
+        ) from error
+    except (ValueError, TypeError) as error:
+        unknown = "not known" in str(error).lower()
+        reason = f"protocol {protocol}:// is not known" if unknown else _one_line(error)
+        raise _failure(
+            DaskroiError,
+            error,
+            url,
+            given,
+            reason,
+            "Use s3://, gs://, https:// or another protocol of fsspec, and its storage_options",
+        ) from None
+    return found, path
+
+
+def identify(url: str, options: StorageOptions) -> tuple[int, str]:
+    """Size in bytes of a remote file, and its version: ETag, generation or modification time.
+
+    Asks the server, never a cache.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        It is not there.
+    DaskroiError
+        It is a folder, may not be read, or the server does not answer.
+    """
+    found, path = filesystem(url, options)
+
+    def ask() -> dict[str, Any]:
+        found.invalidate_cache(found._parent(path))
+        return found.info(path)
+
+    info = retried(url, options, ask)
+    if info.get("type") == "directory":
+        raise DaskroiError(f"{shown(url)}: is a folder. Give the URL of one image file.")
+    if info.get("size") is None:
+        raise DaskroiError(
+            f"{shown(url)}: the server does not say how long the file is. Download it first."
+        )
+    version = next((info[k] for k in _VERSIONS if info.get(k)), "")
+    return int(info["size"]), str(version)
+
+
+_VERSIONS = (
+    "ETag", "etag", "generation", "LastModified", "Last-Modified", "last_modified", "mtime",
+    "updated", "modify", "created",
+)  # fmt: skip
+
+
+def fetch(url: str, options: StorageOptions, start: int, stop: int) -> bytes:
+    """Bytes ``start:stop`` of a remote file, all of them.
+
+    Raises
+    ------
+    DaskroiError
+        As `identify`; also when the file ends before, or the server knows no ranges.
+    """
+    found, path = filesystem(url, options)
+    pieces: list[bytes] = []
+    have = 0
+
+    def rest() -> None:
+        nonlocal have
+        while have < stop - start:
+            piece = found.cat_file(path, start=start + have, end=stop)
+            if len(piece) > stop - start - have:
+                raise DaskroiError(
+                    f"{shown(url)}: the server sent {len(piece)} bytes where "
+                    f"{stop - start - have} were asked for: it knows no ranges. Download the file."
+                )
+            if not piece:
+                raise ConnectionError(f"no bytes came after {start + have}")
+            pieces.append(piece)
+            have += len(piece)
+
+    retried(url, options, rest)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def check_ranges(url: str, options: StorageOptions, size: int) -> None:
+    """Refuse a web server that answers a range with the whole file, before it sends it."""
+    if _protocol(url) not in ("http", "https") or size < 2:
+        return
+    found, path = filesystem(url, options)
+
+    def probe() -> None:
+        with found.open(path, "rb", size=size, cache_type="none") as file:
+            if hasattr(file, "_fetch_range"):
+                file._fetch_range(0, 1)  # stops reading as soon as more comes than was asked for
+                return
+        raise ValueError
+
+    try:
+        retried(url, options, probe)
+    except ValueError as error:
+        if isinstance(error, DaskroiError) and not isinstance(error.__cause__, ValueError):
+            raise
+        raise DaskroiError(
+            f"{shown(url)}: the server answers requests for a part with the whole file. "
+            "Download it first."
+        ) from None
+
+
+def retried(url: str, options: Mapping[str, Any], work: Callable[[], _T]) -> _T:
+    """Result of ``work``, tried again while what goes wrong may pass; errors name the URL."""
+    try:
+        return _retrying(url)(work)
+    except DaskroiError:
+        raise
+    except Exception as error:  # each filesystem raises its own
+        raise _named(url, options, error) from _safe_cause(error, url, options)
+
+
+def _retrying(url: str) -> Retrying:
+    import tenacity
+
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(2 if _protocol(url) in OWN_RETRIES else ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+        retry=tenacity.retry_if_exception(_passes),
+        reraise=True,
+    )
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, DaskroiError):
+        return False
+    status = _status(error)
+    if status is not None:
+        return status in PASSING or status >= 500
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # fsspec says "not found" of a server that did not answer
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return False
+    if isinstance(error, OSError | TimeoutError):
+        return error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM)
+    # aiohttp's ClientError and botocore's HTTPClientError share no base but Exception
+    return type(error).__module__.partition(".")[0] in ("aiohttp", "aiobotocore", "botocore") and (
+        "Credential" not in type(error).__name__
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """HTTP status behind an error, if there is one."""
+    for one in _chain(error):
+        response = getattr(one, "response", None)
+        if isinstance(response, Mapping):  # botocore
+            one_status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            one_status = getattr(one, "status", getattr(one, "code", None))
+        if isinstance(one_status, int) and 400 <= one_status < 600:
+            return one_status
+    return None
+
+
+def _named(url: str, options: Mapping[str, Any], error: Exception) -> DaskroiError:
+    protocol, status = _protocol(url), _status(error)
+    kinds = {type(one).__name__ for one in _chain(error)}
+    if any("Credential" in kind or "RefreshError" in kind for kind in kinds):
+        return DaskroiError(
+            f"{shown(url)}: no credentials were found. Set them up, or, for a public bucket, pass "
+            f"storage_options={_ANONYMOUS.get(protocol, {})}."
+        )
+    if status in (401, 403) or isinstance(error, PermissionError):
+        remedy = "Check your permissions."
+        if protocol in _ANONYMOUS:
+            public, payer = _ANONYMOUS[protocol], {"requester_pays": True}
+            remedy = (
+                f"Check name and credentials; for a public bucket pass storage_options={public}, "
+                f"for a requester-pays one {payer}."
+            )
+        return DaskroiError(f"{shown(url)}: the server forbids reading it. {remedy}")
+    not_there = isinstance(error, FileNotFoundError) and not _passes(error)
+    if status in (404, 410) or (status is None and not_there):
+        return DaskroiNotFoundError(f"{shown(url)}: no such file. Check the URL.")
+    if status is not None:
+        reason = f"the server answers with status {status}"
+    else:
+        deepest = list(_chain(error))[-1] if isinstance(error, FileNotFoundError) else error
+        reason = f"cannot be read ({_one_line(deepest) or type(deepest).__name__})"
+    return _failure(
+        DaskroiError, error, url, options, reason, "Try again, or check the URL and the connection"
+    )
+
+
+_ANONYMOUS = {
+    "s3": {"anon": True},
+    "s3a": {"anon": True},
+    "gs": {"token": "anon"},
+    "gcs": {"token": "anon"},
+}
+
+
+def _failure(
+    kind: type[DaskroiError],
+    error: BaseException,
+    url: str,
+    options: Mapping[str, Any],
+    reason: str,
+    remedy: str,
+) -> DaskroiError:
+    """An error whose reason came from elsewhere: a secret in it is cut out."""
+    for secret in _secrets(url, options):
+        reason = reason.replace(secret, "…")
+    return kind(f"{shown(url)}: {reason}. {remedy}.")
+
+
+def _secrets(url: str, options: Mapping[str, Any]) -> list[str]:
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    own = [t for t in (parts.query, user, user.partition(":")[2]) if t]
+    return own + list(StorageOptions(options).secrets())
+
+
+def _safe_cause(error: Exception, url: str, options: Mapping[str, Any]) -> BaseException | None:
+    """The error itself for the traceback, unless a secret stands in it."""
+    text = "".join(traceback.format_exception(error))
+    return None if any(secret in text for secret in _secrets(url, options)) else error
+
+
+def _protocol(url: str) -> str:
+    return url.partition("://")[0].rpartition("::")[2].lower()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")
