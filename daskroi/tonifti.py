@@ -1,0 +1,166 @@
+"""`to_nifti`: any image into a NIfTI file, a few volumes in memory at a time."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+from collections.abc import Generator
+from contextlib import closing
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskroi.errors import DaskroiError
+from daskroi.image import TIME, as_dims
+from daskroi.niftiheader import file_dtype, header_bytes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["image_slabs", "to_nifti"]
+
+# computed at once: 4 chunks of "auto", so that Dask has something to do in parallel. Two such
+# slabs are in memory, one being computed while the other is written
+SLAB_BYTES = 128 << 20
+
+
+def to_nifti(
+    image: xr.DataArray,
+    path: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Write an image to a NIfTI file, slab by slab in order of time.
+
+    Parameters
+    ----------
+    image : DataArray, dims (time, z, y, x) or (z, y, x), in any order
+        With geometry (see `make_image`); may be lazy and larger than memory, sliced, strided or
+        flipped.
+    path : str or Path
+        ``.nii`` or ``.nii.gz``, local or a URL. The file appears when it is whole.
+    dtype : dtype, optional
+        Of the voxels in the file. The image's own if not given: every value comes back as it is
+        (bool as uint8, float16 as float32). A scaled integer file opens as float64 and is
+        written so; ``"float32"`` halves it. Integers that cannot hold a value are an error, never
+        a rounded value.
+    storage_options : dict, optional
+        For a URL.
+
+    Raises
+    ------
+    DaskroiError
+        No geometry, no such type in NIfTI, a value that ``dtype`` cannot hold, or a path that
+        cannot be written.
+
+    Warns
+    -----
+    DaskroiWarning
+        Frames are not evenly spaced in time: the file has no repetition time.
+
+    Notes
+    -----
+    Affine in sform and qform, mm and s, little-endian, not scaled; NIfTI-2 when a dimension is
+    longer than 32767. About 256 MiB are in memory, or two volumes or chunks if these are larger.
+    What all frames share, for example a mean over time that was subtracted, is computed again for
+    every slab: ``compute`` it first.
+
+    Examples
+    --------
+    >>> import daskroi as dr, tempfile
+    >>> image = dr.make_phantom((8, 9, 7), n_time=10, n_regions=4).image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     to_nifti(image.isel(x=slice(None, None, -1)) / 100, f"{folder}/percent.nii.gz")
+    ...     dr.open_image(f"{folder}/percent.nii.gz").shape
+    (10, 8, 9, 7)
+    """
+    from daskroi.niftiwrite import write_nifti
+
+    image = as_dims(image)
+    head = header_bytes(image, dtype)
+    # closed when writing fails, so that no slab goes on being computed
+    with closing(image_slabs(image, file_dtype(image, dtype))) as slabs:
+        write_nifti(path, head, slabs, storage_options)
+
+
+def image_slabs(
+    image: xr.DataArray, dtype: np.dtype[Any], slab_bytes: int = SLAB_BYTES
+) -> Generator[np.ndarray]:
+    """Compute an image front to back, the next slab while the caller works on this one.
+
+    Parameters
+    ----------
+    image : DataArray, dims (time, z, y, x) or (z, y, x)
+    dtype : dtype
+        Of the slabs; values that it cannot hold are a `DaskroiError`.
+    slab_bytes : int
+        A slab is as many whole chunks along time as fit; a chunk that is larger is cut.
+
+    Yields
+    ------
+    ndarray, dims (time, z, y, x)
+        C-contiguous.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    run = image if TIME in image.dims else image.expand_dims(TIME)
+    pieces = _pieces(run, slab_bytes)
+    # a thread has no context of its own: the caller's Dask client and options go along
+    context = contextvars.copy_context()
+
+    def compute(piece: slice) -> np.ndarray:
+        slab = np.asarray(run.isel({TIME: piece}).values)
+        return _cast(slab, dtype, piece.start)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="daskroi-slab") as pool:
+        ahead = pool.submit(context.run, compute, pieces[0])
+        for following in (*pieces[1:], None):
+            slab = ahead.result()
+            if following is not None:
+                ahead = pool.submit(context.run, compute, following)
+            yield slab
+
+
+def _pieces(run: xr.DataArray, slab_bytes: int) -> list[slice]:
+    """Frames of every slab: whole chunks together while they fit, large ones cut."""
+    n_time = run.sizes[TIME]
+    most = max(1, slab_bytes // max(1, run.nbytes // n_time))
+    chunks = (n_time,) if run.chunks is None else run.chunksizes[TIME]
+    stops, start, stop = [0], 0, 0
+    for chunk in chunks:
+        if stop > start and stop + chunk - start > most:
+            stops.append(stop)
+            start = stop
+        stop += chunk
+        while stop - start > most:
+            start += most
+            stops.append(start)
+    if stop > start:
+        stops.append(stop)
+    return [slice(*pair) for pair in pairwise(stops)]
+
+
+def _cast(slab: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
+    """Values in the type of the file; only rounding to a float that was asked for is allowed."""
+    if slab.dtype == dtype:
+        return np.ascontiguousarray(slab)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = slab.astype(dtype, order="C")
+    if np.can_cast(slab.dtype, dtype):
+        return cast
+    if dtype.kind == "f":
+        lost = np.isinf(cast) & np.isfinite(slab)
+    else:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        # the range as well: 2**63 may be cast to 2**63 - 1, which equals it as a float
+        lost = (cast != slab) | (slab < low) | (slab >= high + 1)
+    if lost.any():
+        frame, *voxel = np.argwhere(lost)[0].tolist()
+        value = slab[(frame, *voxel)]
+        raise DaskroiError(
+            f"dtype={dtype.name!r} cannot hold the value {value} in frame {first + frame}, voxel "
+            f"(x, y, z) = {tuple(voxel[::-1])}. Leave out dtype, or scale or round first."
+        )
+    return cast
