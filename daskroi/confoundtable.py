@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.bytesource import ByteSource
+from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
-from daskroi.strategies import Columns, ConfoundRecipe
+from daskroi.remote import is_url, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MEASURES", "choose_columns", "numbers", "read_json", "read_table"]
+__all__ = ["MEASURES", "choose_columns", "numbers", "read_json", "read_table", "sidecar_of"]
 
 # of fMRIPrep 1.0 and 1.1
 OLD_COLUMNS = frozenset(
@@ -30,18 +33,16 @@ MEASURES = (("fd_threshold", "framewise_displacement"), ("std_dvars_threshold", 
 
 
 def read_table(
-    path: str | os.PathLike[str], storage_options: dict[str, Any] | None
-) -> tuple[str, pd.DataFrame]:
+    path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> tuple[str, pd.DataFrame, str]:
+    """Name to show, table and SHA-256 of a file of confounds."""
     import pandas as pd
 
-    source = _source(path, storage_options)
-    shown = source.url
+    source = ByteSource.of(path, storage_options)
+    shown, raw = source.shown, source.read()
     try:
-        with source.open() as file:
-            table = pd.read_csv(file, sep="\t")
+        table = pd.read_csv(io.BytesIO(raw), sep="\t")
     except ValueError as error:  # of pandas, or of UTF-8
-        if isinstance(error, DaskroiError):
-            raise
         reason = str(error).strip().splitlines()[-1]
         raise DaskroiError(
             f"{shown}: not a table of confounds ({reason}). Give fMRIPrep's "
@@ -52,100 +53,102 @@ def read_table(
     try:
         float(table.columns[0])
     except ValueError:
-        return shown, table
+        return shown, table, hashlib.sha256(raw).hexdigest()
     raise DaskroiError(
         f"{shown}: the table has no header, so no strategy can tell its columns. Give fMRIPrep's "
-        "..._desc-confounds_timeseries.tsv, or pass the file to extract as confounds=..."
+        "..._desc-confounds_timeseries.tsv, or pass it as confounds without a strategy."
     )
 
 
-def _source(path: str | os.PathLike[str], storage_options: dict[str, Any] | None) -> ByteSource:
-    return ByteSource.of(path)
+def sidecar_of(path: str | os.PathLike[str]) -> str:
+    """Path or URL of the JSON file that lies beside a table.
+
+    Examples
+    --------
+    >>> sidecar_of("https://x.org/sub-1_desc-confounds_timeseries.tsv?token=1")
+    'https://x.org/sub-1_desc-confounds_timeseries.json?token=1'
+    """
+    name = os.fspath(path)
+    name, mark, query = name.partition("?") if is_url(name) else (name, "", "")
+    return name.removesuffix(".gz").removesuffix(".tsv") + ".json" + mark + query
 
 
 def read_json(
-    path: str | os.PathLike[str], storage_options: dict[str, Any] | None
-) -> dict[str, dict[str, Any]] | None:
-    """What fMRIPrep says about CompCor's components, or None if there is no such file."""
-    name = os.fspath(path)
-    for suffix in (".gz", ".tsv"):
-        name = name.removesuffix(suffix)
+    path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What fMRIPrep says about CompCor's components, in the JSON file beside the table."""
     try:
-        source = _source(f"{name}.json", storage_options)
-    except DaskroiNotFoundError:
-        return None
-    with source.open() as file:
-        raw = file.read()
+        source = ByteSource.of(sidecar_of(path), storage_options)
+    except DaskroiNotFoundError as error:
+        raise DaskroiNotFoundError(
+            f"{shown(os.fspath(path))}: the .json file beside it tells CompCor's masks apart, and "
+            "is not there. Copy it from fMRIPrep's output (1.4 or later), or use another strategy."
+        ) from error
     try:
-        found = json.loads(raw)
+        found = json.loads(source.read())
         return {name: about for name, about in found.items() if isinstance(about, dict)}
-    except (ValueError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise DaskroiError(
-            f"{source.url}: not a JSON file about confounds ({error}). Copy it again from "
+            f"{source.shown}: not a JSON file about confounds ({error}). Copy it again from "
             "fMRIPrep's output."
         ) from error
 
 
 def choose_columns(
-    shown: str,
+    file: str,
     names: list[str],
     recipe: ConfoundRecipe,
-    read_json: Callable[[], dict[str, dict[str, Any]] | None],
+    about: Callable[[], dict[str, dict[str, Any]]],
 ) -> list[str]:
-    """Names of the columns that a recipe takes from a table."""
-    about = read_json() if any(group.ranked for group in recipe.groups) else None
+    """Names of the columns that a recipe takes from a table.
+
+    ``about`` reads the JSON file; it is not called unless names alone do not tell.
+    """
     chosen: list[str] = []
     missing: list[str] = []
     for group in recipe.groups:
+        found = [name for name in names if fnmatchcase(name, group.pattern)]
+        if not found and group.mask:
+            found = _by_mask(group.mask, about())
         if group.ranked:
-            found = _components(group, names, about)
+            found = sorted(found, key=lambda name: (len(name), name))
             if recipe.n_compcor != "all":
                 found = found[: int(recipe.n_compcor)]
+        if found:
+            missing += [name for name in found if name not in names]
+            chosen += found
+        elif group.needed:
+            missing.append(f"a_comp_cor_* of mask {group.mask}" if group.mask else group.pattern)
         else:
-            found = [name for name in names if fnmatchcase(name, group.pattern)]
-        if not found and not group.needed:
             warn(
-                f"{shown}: has no column {group.pattern!r}, so that nothing of the kind is "
+                f"{file}: has no column {group.pattern!r}, so that nothing of the kind is "
                 "regressed out. Right for a run shorter than 128 s; otherwise look at the file."
             )
-        elif not found and group.mask and about is None:
-            raise DaskroiError(
-                f"{shown}: CompCor's {group.mask} components are named in the .json file beside "
-                "it, which is not there. Copy it from fMRIPrep's output (1.4 or later), or use "
-                "another strategy."
-            )
-        elif not found:
-            missing.append(f"{group.pattern or 'a_comp_cor_*'}{group.mask and f' ({group.mask})'}")
-        missing += [name for name in found if name not in names]
-        chosen += found
-    needed = [c for name, c in MEASURES if getattr(recipe, name) is not None and c not in names]
-    if missing or needed:
-        raise _missing(shown, names, recipe, missing + needed)
+    for threshold, column in MEASURES:
+        if getattr(recipe, threshold) is not None and column not in names:
+            missing.append(column)
+    if missing:
+        raise _missing(file, names, recipe, missing)
     chosen = list(dict.fromkeys(chosen))
     return chosen if recipe.in_order else sorted(chosen)
 
 
-def _components(
-    group: Columns, names: list[str], about: dict[str, dict[str, Any]] | None
-) -> list[str]:
-    """CompCor's components of one mask, by number; also those that only the JSON file has."""
-    told = {n: a for n, a in (about or {}).items() if a.get("Retained", True)}
-    found = {n for n in [*names, *told] if fnmatchcase(n, group.pattern)}
-    if group.mask:
-        found |= {
-            n
-            for n, a in told.items()
-            if fnmatchcase(n, "a_comp_cor_*") and a.get("Mask") == group.mask
-        }
-    return sorted(found, key=lambda name: (len(name), name))
+def _by_mask(mask: str, about: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        name
+        for name, said in about.items()
+        if fnmatchcase(name, "a_comp_cor_*")
+        and said.get("Mask") == mask
+        and said.get("Retained", True)
+    ]
 
 
 def _missing(
-    shown: str, names: list[str], recipe: ConfoundRecipe, missing: list[str]
+    file: str, names: list[str], recipe: ConfoundRecipe, missing: list[str]
 ) -> DaskroiError:
     if OLD_COLUMNS & set(names):
         return DaskroiError(
-            f"{shown}: is of fMRIPrep 1.0 or 1.1, whose columns have other names "
+            f"{file}: is of fMRIPrep 1.0 or 1.1, whose columns have other names "
             f"({', '.join(sorted(OLD_COLUMNS & set(names)))}). Run fMRIPrep 1.2 or later, or name "
             "the columns with columns=[...]."
         )
@@ -153,20 +156,22 @@ def _missing(
         name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=2)
     )
     there = list(close)[:5] or names[:5]
+    what = f"strategy {recipe.strategy!r} needs" if recipe.strategy != "none" else "needed are"
     listed = ", ".join(map(repr, missing[:8]))
     more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
     return DaskroiError(
-        f"{shown}: strategy {recipe.strategy!r} needs {listed}{more}, not there among "
+        f"{file}: {what} {listed}{more}, not there among "
         f"{len(names)} columns. Use another strategy or columns=[...]; close names: "
         f"{', '.join(map(repr, there))}."
     )
 
 
-def numbers(table: pd.DataFrame, name: str, shown: str) -> NDArray[np.float64]:
+def numbers(table: pd.DataFrame, name: str, file: str) -> NDArray[np.float64]:
+    """One column, n/a as NaN."""
     try:
         return table[name].to_numpy(np.float64)
     except (ValueError, TypeError) as error:
         raise DaskroiTypeError(
-            f"{shown}: column {name!r} holds values that are no numbers. Choose other columns, "
+            f"{file}: column {name!r} holds values that are no numbers. Choose other columns, "
             "and write missing values as n/a."
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.censor import AllFramesCensoredError
+from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.confoundtable import MEASURES, choose_columns, numbers, read_json, read_table
 from daskroi.errors import DaskroiError
-from daskroi.strategies import ConfoundRecipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def load_confounds(
     n_dummy: int | str = "auto",
     columns: str | Sequence[str] | None = None,
     demean: bool = True,
-    storage_options: dict[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Confounds:
     """Read the confounds of a run that fMRIPrep (1.2 or later) has preprocessed.
 
@@ -126,7 +126,7 @@ def load_confounds(
         Remove each regressor's mean over the kept frames, as nilearn does. With
         ``standardize_confounds`` or ``detrend`` it makes no difference to what is regressed out;
         without them, a mean that is left would be regressed out of the signals too.
-    storage_options : dict, optional
+    storage_options : mapping, optional
         For the file system of a URL.
 
     Returns
@@ -192,7 +192,7 @@ def load_confounds(
 def read_fmriprep(
     path: str | os.PathLike[str],
     recipe: ConfoundRecipe,
-    storage_options: dict[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Confounds:
     """Read confounds by a recipe that was checked before: `load_confounds` for many runs.
 
@@ -203,27 +203,28 @@ def read_fmriprep(
         ...
     daskroi.errors.DaskroiNotFoundError: ...sub-1_desc-confounds_timeseries.tsv: no such file...
     """
-    shown, table = read_table(path, storage_options)
+    file, table, sha256 = read_table(path, storage_options)
     names = choose_columns(
-        shown, table.columns.tolist(), recipe, lambda: read_json(path, storage_options)
+        file, table.columns.tolist(), recipe, lambda: read_json(path, storage_options)
     )
-    censored = _censored(table, recipe, shown)
+    censored = _censored(table, recipe, file)
     flagged = np.zeros(len(table), dtype=bool)
     for frames in censored.values():
         flagged[frames] = True
     if flagged.all():
         reasons = ", ".join(f"{len(frames)} by {reason}" for reason, frames in censored.items())
         raise AllFramesCensoredError(
-            f"{shown}: all {len(table)} frames are censored ({reasons}). Raise the thresholds, "
+            f"{file}: all {len(table)} frames are censored ({reasons}). Raise the thresholds, "
             "lower scrub, or leave this run out."
         )
     keep = ~flagged
-    values, filled = _regressors(table, names, recipe, keep, shown)
+    values, filled = _regressors(table, names, recipe, keep, file)
     description = {
-        "source": os.path.basename(shown),
+        "source": os.path.basename(file),
+        "sha256": sha256,
         "strategy": recipe.strategy if isinstance(recipe.strategy, str) else list(recipe.strategy),
         "options": dict(recipe.options),
-        "n_compcor": recipe.n_compcor,
+        "patterns": list(recipe.patterns),
         "columns": names,
         "first_row": {"filled_with": FILLS[recipe.first_row], "columns": filled},
         "demean": recipe.demean,
@@ -258,7 +259,7 @@ def short_segments(keep: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
     return short
 
 
-def _censored(table: pd.DataFrame, recipe: ConfoundRecipe, shown: str) -> dict[str, list[int]]:
+def _censored(table: pd.DataFrame, recipe: ConfoundRecipe, file: str) -> dict[str, list[int]]:
     """Frames to leave out, by reason; a frame may have several."""
     flags: dict[str, NDArray[np.bool_]] = {}
     still = np.ones(len(table), dtype=bool)
@@ -266,13 +267,13 @@ def _censored(table: pd.DataFrame, recipe: ConfoundRecipe, shown: str) -> dict[s
         threshold = getattr(recipe, parameter)
         if threshold is not None:
             # n/a, as in the first row, is above nothing
-            flags[column] = numbers(table, column, shown) > threshold
+            flags[column] = numbers(table, column, file) > threshold
             still &= ~flags[column]
     if flags:
         flags["short_segment"] = short_segments(still, recipe.scrub)
     if recipe.n_dummy == "auto":
         states = [
-            numbers(table, c, shown) for c in table.columns.tolist() if "non_steady_state" in c
+            numbers(table, c, file) for c in table.columns.tolist() if "non_steady_state" in c
         ]
         if states:
             flags["non_steady_state"] = np.sum(states, axis=0) != 0
@@ -286,14 +287,14 @@ def _regressors(
     names: list[str],
     recipe: ConfoundRecipe,
     keep: NDArray[np.bool_],
-    shown: str,
+    file: str,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Values of the chosen columns, and those whose first row was filled."""
     import pandas as pd
 
     values = np.empty((len(table), len(names)))
     for i, name in enumerate(names):
-        values[:, i] = numbers(table, name, shown)
+        values[:, i] = numbers(table, name, file)
     empty = np.isnan(values[0])
     if empty.any():
         values[0, empty] = (
@@ -305,7 +306,7 @@ def _regressors(
         frames = np.flatnonzero(bad.any(axis=1))
         more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
         raise DaskroiError(
-            f"{shown}: n/a or infinite in {len(frames)} kept frames, first {frames[0]}: "
+            f"{file}: n/a or infinite in {len(frames)} kept frames, first {frames[0]}: "
             f"{', '.join(map(repr, columns[:5]))}{more}. Censor these frames, or choose columns "
             "without them."
         )
