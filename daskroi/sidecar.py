@@ -8,18 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.outputs import as_target, read_text
+from daskroi.remote import StorageOptions, identify, is_url, shown
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["changed", "identity_of", "read_sidecar", "sidecar_of", "to_json"]
+__all__ = [
+    "NUMERICS",
+    "changed",
+    "fingerprints",
+    "identity_of",
+    "read_sidecar",
+    "sidecar_of",
+    "to_json",
+]
+
+# raised by one whenever the numbers of a result change by more than rounding: results that older
+# code made are then made again. A new release that changes none leaves them as they are
+NUMERICS = 1
 
 # what must be the same for a result to be up to date, and what users call it
 IDENTITY = {
@@ -31,12 +44,16 @@ IDENTITY = {
     "StartTime": "frames",
     "VolumeTiming": "frames",
     "KeptFrames": "frames",
-    "GeneratedBy": "version of daskroi",
+    "Denoising": "confounds",
+    "NumericsVersion": "version of the numbers",
 }
 
 
 def identity_of(
-    result: xr.DataArray, inputs: Mapping[str, Any] | None = None, n_frames: int | None = None
+    result: xr.DataArray,
+    inputs: Mapping[str, Any] | None = None,
+    n_frames: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The part of the sidecar that is known before a voxel is read, and settles all numbers.
 
@@ -48,6 +65,8 @@ def identity_of(
         Files the result depends on, by what they are.
     n_frames : int, optional
         Frames of the run before censoring.
+    storage_options : mapping, optional
+        For the URLs among ``inputs``.
 
     Raises
     ------
@@ -63,15 +82,36 @@ def identity_of(
     (2.0, 8.0, [4, 5, 6])
     """
     attrs = result.attrs
-    given = {role: _listed(paths) for role, paths in (inputs or {}).items() if paths is not None}
     return {
         **_timing(result, n_frames),
         "Atlas": {"Name": attrs.get("atlas", ""), "SHA256": attrs.get("atlas_hash", "")},
         "Recipe": json.loads(attrs.get("recipe", "{}")),
         "Confounds": json.loads(attrs.get("confounds", "[]")),
-        "Inputs": {role: [_fingerprint(p) for p in paths] for role, paths in given.items()},
-        "GeneratedBy": [{"Name": "daskroi", "Version": daskroi.__version__}],
+        "Inputs": fingerprints(inputs or {}, storage_options),
+        "NumericsVersion": NUMERICS,
     }
+
+
+def fingerprints(
+    inputs: Mapping[str, Any], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Path, size and version of input files, by what they are; no file is opened.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        One is not there.
+
+    Examples
+    --------
+    >>> fingerprints({"image": "gone.nii"})
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiNotFoundError: ...gone.nii: cannot be found (No such file or directory).
+    """
+    given = {role: _listed(paths) for role, paths in inputs.items() if paths is not None}
+    options = StorageOptions(storage_options)
+    return {role: [_fingerprint(p, options) for p in paths] for role, paths in given.items()}
 
 
 def sidecar_of(
@@ -79,6 +119,7 @@ def sidecar_of(
     inputs: Mapping[str, Any] | None = None,
     n_frames: int | None = None,
     sources: Sequence[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole sidecar of a computed result; see `daskroi.store.write_run`.
 
@@ -89,7 +130,7 @@ def sidecar_of(
     >>> sidecar_of(dr.extract(run.image, run.atlas).compute())["Regions"]["coverage"]
     [1.0, 1.0, 1.0, 1.0]
     """
-    identity = identity_of(result, inputs, n_frames)
+    identity = identity_of(result, inputs, n_frames, storage_options)
     coords = result.coords
     files = [file["Path"] for files in identity["Inputs"].values() for file in files]
     return {
@@ -104,6 +145,7 @@ def sidecar_of(
             "size_mm3": [_number(s) for s in coords["size_mm3"].values],
             "coverage": [_number(c) for c in coords["coverage"].values],
         },
+        "GeneratedBy": [{"Name": "daskroi", "Version": daskroi.__version__}],
         "SoftwareVersions": {"daskroi": daskroi.__version__}
         | _versions(("numpy", "scipy", "dask", "xarray", "nibabel")),
     }
@@ -120,8 +162,12 @@ def _spatial(attrs: Mapping[Any, Any], recipe: Mapping[str, Any]) -> dict[str, A
     return {key: value for key, value in found.items() if value is not None}
 
 
-def changed(there: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+def changed(
+    there: Mapping[str, Any], identity: Mapping[str, Any], *, part: bool = False
+) -> list[str]:
     """In what a sidecar differs from the identity a result would have; empty if in nothing.
+
+    With ``part``, only what the identity has is compared.
 
     Examples
     --------
@@ -130,11 +176,12 @@ def changed(there: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
     """
     # by way of JSON: tuples become lists there
     here = json.loads(to_json(dict(identity)))
-    return list(dict.fromkeys(w for k, w in IDENTITY.items() if there.get(k) != here.get(k)))
+    keys = [k for k in IDENTITY if k in here or not part]
+    return list(dict.fromkeys(IDENTITY[k] for k in keys if there.get(k) != here.get(k)))
 
 
-def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON sidecar.
+def read_sidecar(path: Any) -> dict[str, Any]:
+    """Read a JSON sidecar, of a path or URL.
 
     Raises
     ------
@@ -150,14 +197,17 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
         ...
     daskroi.errors.DaskroiNotFoundError: nowhere.json: no such file. Check the path.
     """
+    path = as_target(path)
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{os.fspath(path)}: no such file. Check the path.") from None
+        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
+    except DaskroiError:
+        raise
     except (OSError, ValueError) as error:
-        raise DaskroiError(f"{os.fspath(path)}: cannot be read as JSON ({error}).") from error
+        raise DaskroiError(f"{path}: cannot be read as JSON ({error}).") from error
     if not isinstance(found, dict):
-        raise DaskroiError(f"{os.fspath(path)}: is not a sidecar, which is a JSON object.")
+        raise DaskroiError(f"{path}: is not a sidecar, which is a JSON object.")
     return found
 
 
@@ -211,16 +261,13 @@ def _listed(given: Any) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def _absolute(path: Any) -> str:
-    text = os.fspath(path)
-    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
-
-
-def _fingerprint(path: Any) -> dict[str, Any]:
+def _fingerprint(path: Any, options: StorageOptions) -> dict[str, Any]:
     """Which file, and which state of it."""
-    text = _absolute(path)
-    if "://" in text:
-        return {"Path": text}
+    text = str(path)
+    if is_url(text):
+        size, version = identify(text, options)
+        return {"Path": shown(text), "Size": size, "Version": version}
+    text = os.path.abspath(os.path.expanduser(text))
     try:
         stat = os.stat(text)
     except OSError as error:

@@ -16,19 +16,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.outputs import as_target, check_folder, exists, read_text, write_together
 from daskroi.sidecar import changed, identity_of, read_sidecar, sidecar_of, to_json
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from daskroi.outputs import Target
 
 __all__ = [
     "Written",
@@ -54,16 +54,16 @@ class Written:
 
     Parameters
     ----------
-    timeseries, coverage, sidecar : Path
+    timeseries, coverage, sidecar : pathlib.Path, or upath.UPath where results go to a URL
         In the order in which they come into place.
     """
 
-    timeseries: Path
-    coverage: Path
-    sidecar: Path
+    timeseries: Target
+    coverage: Target
+    sidecar: Target
 
     @property
-    def all(self) -> tuple[Path, Path, Path]:
+    def all(self) -> tuple[Target, Target, Target]:
         """All three."""
         return self.timeseries, self.coverage, self.sidecar
 
@@ -90,7 +90,13 @@ def run_prefix(image: str | os.PathLike[str]) -> str:
     return re.sub(r"[^\w.+-]+", "-", stem).strip("-.") or "image"
 
 
-def output_paths(result: xr.DataArray, out: str | os.PathLike[str], prefix: str) -> Written:
+def output_paths(
+    result: xr.DataArray,
+    out: Any,
+    prefix: str,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Written:
     """Where `write_run` puts a result; ``result`` may be lazy.
 
     Examples
@@ -101,59 +107,44 @@ def output_paths(result: xr.DataArray, out: str | os.PathLike[str], prefix: str)
     >>> output_paths(ts, "out", "sub-01_task-rest").timeseries.name
     'sub-01_task-rest_atlas-Phantom_stat-max_timeseries.tsv'
     """
-    atlas = re.sub(r"[^A-Za-z0-9]", "", str(result.attrs.get("atlas", ""))) or "unnamed"
     strategy = str(result.attrs.get("strategy", "mean"))
-    base = f"{prefix}_atlas-{atlas}_stat-"
+    atlas = str(result.attrs.get("atlas", ""))
+    return named_paths(as_target(out, storage_options), prefix, atlas, strategy)
+
+
+def named_paths(folder: Target, prefix: str, atlas: str, strategy: str) -> Written:
+    """Where results go, by what is known before the image is opened.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> named_paths(Path("out"), "sub-01", "Harvard-Oxford", "mean").coverage.name
+    'sub-01_atlas-HarvardOxford_stat-coverage_bold.tsv'
+    """
+    label = re.sub(r"[^A-Za-z0-9]", "", atlas) or "unnamed"
+    base = f"{prefix}_atlas-{label}_stat-"
     name = f"{base}{STATS.get(strategy, strategy)}_timeseries"
-    folder = Path(out).expanduser()
     return Written(
         folder / f"{name}.tsv", folder / f"{base}coverage_bold.tsv", folder / f"{name}.json"
     )
 
 
-def check_folder(out: str | os.PathLike[str]) -> None:
-    """Raise when results could not be written there: better now than after reading the image.
-
-    Raises
-    ------
-    DaskroiError
-        A file is in the way, or the folder cannot be written to.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     check_folder(file.name + "/out")
-    Traceback (most recent call last):
-        ...
-    daskroi.errors.DaskroiError: ...: is a file, so results cannot be written below it. ...
-    """
-    folder = Path(out).expanduser().absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise DaskroiError(
-            f"{folder}: is a file, so results cannot be written below it. Give a folder."
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise DaskroiError(f"{folder}: no permission to write there. Give another folder.")
-
-
 def differences(
     result: xr.DataArray,
-    out: str | os.PathLike[str],
+    out: Any,
     prefix: str,
     *,
     inputs: Mapping[str, Any] | None = None,
     n_frames: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> list[str] | None:
-    """What a result already on disk was made of otherwise than this one would be.
+    """What a result already there was made of otherwise than this one would be.
 
     Parameters
     ----------
     result : DataArray
         May be lazy: no voxel is needed to know.
-    out, prefix, inputs, n_frames
+    out, prefix, inputs, n_frames, storage_options
         As in `write_run`.
 
     Returns
@@ -168,29 +159,52 @@ def differences(
     >>> differences(dr.extract(run.image, run.atlas), "nowhere", "sub-01") is None
     True
     """
-    paths = output_paths(result, out, prefix)
-    if not all(path.is_file() for path in paths.all):
-        return None  # cut short, or not begun
+    paths = output_paths(result, out, prefix, storage_options=storage_options)
+    if not exists(paths.sidecar):
+        return None
+    return stale(paths, identity_of(result, inputs, n_frames, storage_options))
+
+
+def stale(paths: Written, identity: Mapping[str, Any], *, part: bool = False) -> list[str] | None:
+    """As `differences`, by the identity that results would have.
+
+    Parameters
+    ----------
+    paths : Written
+    identity : mapping
+        Of `daskroi.sidecar.identity_of`.
+    part : bool
+        The identity is what was known before the image was opened; the rest follows from it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> stale(named_paths(Path("nowhere"), "sub-01", "AAL", "mean"), {}) is None
+    True
+    """
     try:
         there = read_sidecar(paths.sidecar)
-        coverage = paths.coverage.read_text(encoding="utf-8")
-        found = changed(there, identity_of(result, inputs, n_frames))
+        coverage = read_text(paths.coverage)
+        found = changed(there, identity, part=part)
         # the other strategies share this file, and their mask may have been another
         if coverage != _coverage_table(there["Regions"]):
             found.append("coverage")
+        complete = exists(paths.timeseries)
     except (DaskroiError, OSError, ValueError, KeyError, TypeError):
-        return None
-    return found
+        return None  # cut short, or not begun
+    return found if complete else None
 
 
 def write_run(
     result: xr.DataArray,
-    out: str | os.PathLike[str],
+    out: Any,
     prefix: str,
     *,
     inputs: Mapping[str, Any] | None = None,
     n_frames: int | None = None,
     sources: Sequence[str] | None = None,
+    more: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Written:
     """Write one run's region time series, coverage and sidecar.
 
@@ -198,17 +212,23 @@ def write_run(
     ----------
     result : DataArray, dims (time, region) or (region,)
         What `daskroi.extract` returned, computed.
-    out : path
-        Folder; made when missing. Files of the same names are replaced.
+    out : path or URL
+        Folder, made when missing; or any prefix fsspec can write to (``s3://bucket/out``). Files of
+        the same names are replaced.
     prefix : str
         What names begin with; see `run_prefix`.
     inputs : mapping of str to path, list of paths, or None
         Files the result depends on, by what they are ("image", "atlas", "mask", "confounds"):
-        path, size and time of modification of each go into the sidecar.
+        path, size and time of modification (of URLs: ETag or the like) of each go into the
+        sidecar.
     n_frames : int, optional
         Frames of the run before censoring. Without it, frames censored at the end do not show.
     sources : sequence of str, optional
         BIDS URIs for ``Sources``; the paths of ``inputs`` if not given.
+    more : mapping, optional
+        More entries for the sidecar.
+    storage_options : mapping, optional
+        For the URLs among ``out`` and ``inputs``. They go into no file, nor does a URL's query.
 
     Returns
     -------
@@ -219,14 +239,16 @@ def write_run(
     DaskroiTypeError
         The result is still lazy.
     DaskroiError
-        The folder cannot be written to. Nothing partial is left then.
+        The folder cannot be written to. Nothing partial is left then. Or one of ``inputs`` cannot
+        be found.
 
     Notes
     -----
     Numbers have as many digits as bring the same float32 or float64 back. The sidecar has
     ``RepetitionTime`` where rows are evenly spaced (and ``StartTime`` where they start late), else
     ``VolumeTiming``, the time of every row in s; ``KeptFrames`` wherever frames were censored.
-    The sidecar comes into place last: where it is, the tables are complete and belong to it.
+    The sidecar comes into place last: where it is, the tables are complete and belong to it. On
+    object stores every file is a single put.
 
     Examples
     --------
@@ -239,26 +261,40 @@ def write_run(
     """
     if result.chunks is not None or result.coords["coverage"].chunks is not None:
         raise DaskroiTypeError("The result is lazy and has no numbers yet. Call compute() first.")
-    sidecar = sidecar_of(result, inputs, n_frames, sources)
-    paths = output_paths(result, out, prefix)
-    rows = map(_cells, np.atleast_2d(np.asarray(result.values)))
-    _write_together(
-        {
-            paths.timeseries: _table(_columns(sidecar["Regions"]), rows),
-            paths.coverage: _coverage_table(sidecar["Regions"]),
-            paths.sidecar: to_json(sidecar) + "\n",
-        }
-    )
+    sidecar = sidecar_of(result, inputs, n_frames, sources, storage_options) | dict(more or {})
+    paths = output_paths(result, out, prefix, storage_options=storage_options)
+    write_together(contents(result, paths, sidecar))
     return paths
 
 
-def read_timeseries(path: str | os.PathLike[str]) -> xr.DataArray:
+def contents(result: xr.DataArray, paths: Written, sidecar: Mapping[str, Any]) -> dict[Target, str]:
+    """Text of the three files, in the order in which they come into place.
+
+    Parameters
+    ----------
+    result : DataArray, dims (time, region) or (region,)
+        Computed.
+    paths : Written
+    sidecar : mapping
+        Of `daskroi.sidecar.sidecar_of`.
+    """
+    rows = map(_cells, np.atleast_2d(np.asarray(result.values)))
+    return {
+        paths.timeseries: _table(_columns(sidecar["Regions"]), rows),
+        paths.coverage: _coverage_table(sidecar["Regions"]),
+        paths.sidecar: to_json(dict(sidecar)) + "\n",
+    }
+
+
+def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> xr.DataArray:
     """Read region time series back, with the times, ids and coverage of the sidecar.
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         ``…_timeseries.tsv``, its JSON beside it.
+    storage_options : mapping, optional
+        For a URL.
 
     Returns
     -------
@@ -282,13 +318,14 @@ def read_timeseries(path: str | os.PathLike[str]) -> xr.DataArray:
     """
     import xarray as xr
 
-    path = Path(path)
+    path = as_target(path, storage_options)
     sidecar = read_sidecar(path.with_suffix(".json"))
-    if not path.is_file():
-        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.")
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
     regions = sidecar["Regions"]
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file, delimiter="\t")
+    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
     if any(len(row) != len(regions["index"]) for row in (header, *rows)):
         raise DaskroiError(
             f"{path}: does not have the {len(regions['index'])} columns its sidecar names. "
@@ -344,37 +381,3 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _write_together(files: Mapping[Path, str]) -> None:
-    """Write all files or none; the last one stands for their being complete."""
-    *_, last = files
-    folder = last.parent
-    made = not folder.exists()
-    parts: dict[Path, Path] = {}
-    placed: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            # in the same folder, for a rename to be one step; hidden from those who list *.tsv
-            parts[path] = folder / f".{uuid4().hex}.part"
-            parts[path].write_text(text, encoding="utf-8", newline="\n")
-        # an older sidecar must not stand beside newer tables, whatever happens in between
-        last.unlink(missing_ok=True)
-        for path, part in parts.items():
-            os.replace(part, path)
-            placed.append(path)
-    except BaseException as error:
-        for path in placed:
-            path.unlink(missing_ok=True)
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise DaskroiError(
-                f"{folder}: results cannot be written there ({error.strerror or error}). "
-                "Nothing was left; give another folder, or make room."
-            ) from error
-        raise

@@ -1,0 +1,338 @@
+"""Where results go: a local folder or a URL prefix, and files that come into place whole or not.
+
+Locally a file is written beside its place under a hidden name and then renamed; on an object store
+it is one put. Several files that belong together end with the one that says that all are there.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import uuid4
+
+from daskroi.errors import DaskroiError
+from daskroi.remote import filesystem, is_url, retried, shown
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    Target: TypeAlias = Path | UPath
+
+__all__ = ["as_target", "check_folder", "exists", "read_text", "sweep", "write", "write_together"]
+
+# of a writer on another machine nobody can ask whether it lives; no file takes that long to write
+ORPHAN_SECONDS = 3600
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "oss2", "tos")
+
+
+def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Target:
+    """A folder or file for results, by path or URL.
+
+    Parameters
+    ----------
+    out : path or URL
+        URLs are any of fsspec's: ``s3://…``, ``memory://…``.
+    storage_options : mapping, optional
+        For the URL: credentials, endpoint. They are kept in the result, and shown nowhere.
+
+    Returns
+    -------
+    pathlib.Path or upath.UPath
+        The same methods: ``/``, ``name``, ``parent``, ``read_text`` …
+
+    Raises
+    ------
+    DaskroiError
+        An unknown protocol, a package that is not installed, a password in the URL.
+
+    Examples
+    --------
+    >>> as_target("memory://out") / "runs.tsv"
+    MemoryPath('/out/runs.tsv', protocol='memory')
+    """
+    if not isinstance(out, str | os.PathLike):
+        return out  # a UPath of a URL is none of both
+    if not is_url(out):
+        return Path(os.path.expanduser(out))
+    url = os.fspath(out)
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise DaskroiError(
+            f"{shown(url)}: the URL holds a user name or password, which would get into results. "
+            "Pass them as storage_options."
+        )
+    found, _ = filesystem(url, storage_options)
+    if "file" in (found.protocol if isinstance(found.protocol, tuple) else (found.protocol,)):
+        return Path(found._strip_protocol(url))
+    from upath import UPath
+
+    return UPath(url, **dict(storage_options or {}))
+
+
+def check_folder(out: Any, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Raise when results could not be written there: better now than after reading the image.
+
+    Of a URL only the protocol and its options are checked: whether one may write to a bucket shows
+    when one does.
+
+    Raises
+    ------
+    DaskroiError
+        A file is in the way, or the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     check_folder(file.name + "/out")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: ...: is a file, so results cannot be written below it. ...
+    """
+    folder = as_target(out, storage_options)
+    if not isinstance(folder, Path):
+        return
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise DaskroiError(
+            f"{folder}: is a file, so results cannot be written below it. Give a folder."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DaskroiError(f"{folder}: no permission to write there. Give another folder.")
+
+
+def exists(path: Target) -> bool:
+    """Whether a file is there.
+
+    Examples
+    --------
+    >>> exists(as_target("memory://nowhere/x.tsv"))
+    False
+    """
+    if isinstance(path, Path):
+        return path.is_file()
+    return retried(str(path), path.storage_options, lambda: path.fs.isfile(path.path))
+
+
+def read_text(path: Target) -> str:
+    """The whole file, as UTF-8.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    OSError, DaskroiError
+        It cannot be read.
+
+    Examples
+    --------
+    >>> read_text(as_target("memory://nowhere/x.tsv"))
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiNotFoundError: memory://nowhere/x.tsv: no such file. Check the URL.
+    """
+    if isinstance(path, Path):
+        return path.read_text(encoding="utf-8")
+    data = retried(str(path), path.storage_options, lambda: path.fs.cat_file(path.path))
+    return data.decode("utf-8")
+
+
+def write(path: Target, content: str | bytes) -> None:
+    """Write one file; it is there whole, or as it was before.
+
+    Raises
+    ------
+    DaskroiError
+        It cannot be written.
+
+    Examples
+    --------
+    >>> path = as_target("memory://docs/x.txt")
+    >>> write(path, "hello")
+    >>> read_text(path)
+    'hello'
+    """
+    if not isinstance(path, Path):
+        _put({path: content})
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = _part(path)
+        try:
+            _fill(part, content)
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _not_written(path.parent, error) from error
+
+
+def write_together(files: Mapping[Any, str | bytes]) -> None:
+    """Write all files or none; the last one stands for their being complete.
+
+    Parameters
+    ----------
+    files : mapping of Path or UPath to text or bytes
+        All in one folder.
+
+    Raises
+    ------
+    DaskroiError
+        They cannot be written. Nothing of them is left then.
+
+    Examples
+    --------
+    >>> folder = as_target("memory://docs")
+    >>> write_together({folder / "table.tsv": "a\\n", folder / "table.json": "{}"})
+    >>> read_text(folder / "table.tsv")
+    'a\\n'
+    """
+    *_, last = files
+    if isinstance(last, Path):
+        _rename_together(files)
+    else:
+        _put(files)
+
+
+def _rename_together(files: Mapping[Path, str | bytes]) -> None:
+    *_, last = files
+    folder = last.parent
+    made = not folder.exists()
+    parts: dict[Path, Path] = {}
+    placed: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            parts[path] = _part(path)
+            _fill(parts[path], content)
+        # an older sidecar must not stand beside newer tables, whatever happens in between
+        last.unlink(missing_ok=True)
+        for path, part in parts.items():
+            os.replace(part, path)
+            placed.append(path)
+    except BaseException as error:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise _not_written(folder, error) from error
+        raise
+
+
+def _put(files: Mapping[UPath, str | bytes]) -> None:
+    """Single puts: an object is there whole or not at all."""
+    *_, last = files
+    placed: list[UPath] = []
+    try:
+        if len(files) > 1 and exists(last):
+            _remove(last)
+        for path, content in files.items():
+            placed.append(path)
+            data = content.encode() if isinstance(content, str) else content
+            # pipe_file, not open: a buffered file is committed even when its block is left by an
+            # error, and goes up in parts from 5 MB
+            retried(str(path), path.storage_options, partial(_pipe, path, data))
+    except BaseException as error:
+        if len(files) > 1:
+            for path in placed:
+                with suppress(Exception):  # what cannot be reached cannot be cleaned either
+                    _remove(path)
+        if isinstance(error, DaskroiError):
+            raise _not_written(last.parent, error) from error
+        raise
+
+
+def _pipe(path: UPath, data: bytes) -> None:
+    # object stores have no folders, and some would make a bucket of it
+    if path.protocol not in OBJECT_STORES:
+        path.fs.makedirs(path.parent.path, exist_ok=True)
+    path.fs.pipe_file(path.path, data)
+
+
+def _remove(path: UPath) -> None:
+    def remove() -> None:
+        with suppress(FileNotFoundError):
+            path.fs.rm_file(path.path)
+
+    retried(str(path), path.storage_options, remove)
+
+
+def _not_written(folder: Any, error: Exception) -> DaskroiError:
+    why = getattr(error, "strerror", None) or str(error).rstrip(".")
+    return DaskroiError(
+        f"{folder}: results cannot be written there ({why}). "
+        "Nothing was left; give another folder, or make room."
+    )
+
+
+def _fill(path: Path, content: str | bytes) -> None:
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8", newline="\n")
+    else:
+        path.write_bytes(content)
+
+
+def _part(path: Path) -> Path:
+    """A name in the same folder, for a rename to be one step; hidden from those who list *.tsv."""
+    name = path.name.encode()[:180].decode(errors="ignore")  # a file name has 255 bytes at most
+    return path.parent / f".{name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}.part"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "host"
+
+
+def sweep(folder: Any, begins: str = "") -> int:
+    """Remove what writers that were killed have left in a folder; return how many files.
+
+    Files of writers that live are not touched: those of this machine are known by process id,
+    others by being younger than an hour.
+
+    Parameters
+    ----------
+    folder : path or URL
+        Object stores have nothing of the kind.
+    begins : str
+        What names of the files that were being written begin with.
+
+    Examples
+    --------
+    >>> sweep("nowhere")
+    0
+    """
+    if not isinstance(folder, str | Path) or is_url(folder):
+        return 0
+    removed = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(f".{begins}") or not _is_orphan(entry):
+                continue
+            with suppress(OSError):
+                os.unlink(entry.path)
+                removed += 1
+    return removed
+
+
+def _is_orphan(entry: os.DirEntry[str]) -> bool:
+    found = re.search(r"\.([A-Za-z0-9]+)-(\d+)-[0-9a-f]{8}\.part$", entry.name)
+    if found is None:
+        return False
+    if found[1] == _host():
+        import psutil
+
+        if int(found[2]) != os.getpid() and not psutil.pid_exists(int(found[2])):
+            return True
+    return time.time() - entry.stat().st_mtime > ORPHAN_SECONDS
