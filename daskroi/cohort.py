@@ -1,0 +1,320 @@
+"""`find_runs`: a dataset of preprocessed runs, local or remote, as a table."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from daskroi.entities import (
+    child_of,
+    dataset_root,
+    fill_pattern,
+    in_order,
+    natural_key,
+    printable,
+    split_path,
+)
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
+from daskroi.listing import exists, local_or_url
+from daskroi.remote import is_url, shown
+from daskroi.search import Found, as_images, beside, search
+from daskroi.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["atlas_for", "describe_runs", "find_runs"]
+
+FILES = ("image", "mask", "confounds", "sidecar")
+# always there, so that what works on one dataset works on the next; others when a run has them
+ALWAYS = ("subject", "session", "task", "acquisition", "run", "space", "resolution")
+
+
+def find_runs(
+    url: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    participant_label: Any = None,
+    session_id: Any = None,
+    task_id: Any = None,
+    run_id: Any = None,
+    space: Any = None,
+    res: Any = None,
+    bids_filter: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: Callable[[int], Any] | None = None,
+    **entities: Any,
+) -> pd.DataFrame:
+    """Find the preprocessed runs of a dataset, each with its mask, confounds and sidecar.
+
+    Only names are looked at, and only folders that may hold runs: 50,000 files take about a second.
+
+    Parameters
+    ----------
+    url : str or Path, or list of them
+        Folder of fMRIPrep's derivatives, or of any dataset with its names (also all in one
+        folder, as nilearn's development_fmri): a path, or a URL of fsspec. Or images themselves,
+        by any names: then all are taken, in the order given.
+    participant_label, session_id, task_id, run_id, space, res : str, int or list, optional
+        Labels to take, with or without ``sub-`` and the like; all if not given. ``"*"`` asks that
+        there is one. Each space and resolution selected is a run of its own. Folders of other
+        participants and sessions are not even listed.
+    bids_filter : dict or path, optional
+        Filter file of fMRIPrep, or what is in it: ``{"bold": {"task": ["rest"], "session": null}}``.
+        null (None) asks that a name lacks the entity, ``"*"`` that it has it. Other entries than
+        ``bold`` are for other files.
+    storage_options : mapping, optional
+        For fsspec: ``{"anon": True}`` for a public bucket.
+    progress : callable, optional
+        Called with the number of files seen, after each folder.
+    **entities
+        Any other entity by short or long name: ``acq="mb"``, ``direction=["AP", "PA"]``.
+        ``desc`` is "preproc" unless given; ``echo`` takes single echoes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per image, in natural order. Columns ``image``, ``mask``, ``confounds``,
+        ``sidecar``: absolute paths or URLs, None where there is none; then one per entity, by
+        long name, in the order of BIDS: text as in the name, or None (``subject``, ``session``,
+        ``task``, ``acquisition``, ``run``, ``space``, ``resolution`` always, others when a run has
+        them); last ``problem``: what could not be paired and why, or None. A run with a problem
+        can still be extracted, without the file it lacks. ``attrs["unpaired"]`` lists other files
+        left over, as [file, reason]; ``attrs["ignored"]`` counts images that are not for us, by
+        reason. `describe_runs` puts it in words.
+
+    Raises
+    ------
+    DaskroiError
+        Nothing found (the message says what is there instead), an entity that does not exist, a
+        filter that cannot be read, a password in the URL.
+
+    Warns
+    -----
+    DaskroiWarning
+        Once, when runs lack a mask or confounds, files are left over, or labels match nothing.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> func = pathlib.Path(tempfile.mkdtemp()) / "sub-01" / "func"
+    >>> func.mkdir(parents=True)
+    >>> for end in ("space-T1w_desc-preproc_bold.nii.gz", "space-T1w_desc-brain_mask.nii.gz",
+    ...             "desc-confounds_timeseries.tsv"):
+    ...     _ = (func / f"sub-01_task-rest_{end}").write_bytes(b"")
+    >>> runs = find_runs(func.parents[1], task="rest")
+    >>> runs[["subject", "task", "space"]].values.tolist()
+    [['01', 'rest', 'T1w']]
+    """
+    named = {
+        "participant_label": participant_label,
+        "session_id": session_id,
+        "task_id": task_id,
+        "run_id": run_id,
+        "space": space,
+        "res": res,
+    }
+    selection = Selection.of(named | entities, bids_filter, storage_options)
+    images = as_images(url)
+    if images is None:
+        found = search(local_or_url(url), selection, storage_options, progress)  # type: ignore[arg-type]
+    else:
+        found = beside(images, selection, storage_options)
+    selection.check_entities(found.labels)
+    if not found.runs:
+        raise DaskroiError(_nothing(found, selection))
+    found.name_clashes()
+    runs = _table(found)
+    doubts = _doubts(runs, found, selection, alone=images is not None)
+    if doubts:
+        warn(f"{shown(found.where)}: {'; '.join(doubts)}. See describe_runs(runs).")
+    return runs
+
+
+def _table(found: Found) -> pd.DataFrame:
+    import pandas as pd
+
+    occurring = {entity for run in found.runs for entity in run.entities}
+    columns = {name: [getattr(run, name) for run in found.runs] for name in FILES}
+    columns |= {e: [r.entities.get(e) for r in found.runs] for e in in_order({*ALWAYS, *occurring})}
+    columns["problem"] = ["; ".join(run.problems) or None for run in found.runs]
+    # as objects, so that what is absent is None and not NaN
+    runs = pd.DataFrame(columns, dtype=object)
+    # lists and numbers only: pandas writes attrs as JSON, and copies them at every step
+    runs.attrs["unpaired"] = [list(pair) for pair in found.unpaired]
+    runs.attrs["ignored"] = {reason: n for reason, n in found.ignored.items() if n}
+    return runs
+
+
+def _nothing(found: Found, selection: Selection) -> str:
+    """Why no run was found, and what is there instead."""
+    where = shown(found.where)
+    if found.labels:
+        for condition in selection.conditions:
+            labels = found.labels.get(condition.entity, Counter())
+            if not any(condition.holds(label) for label in (*labels, None)):
+                there = _listed(sorted(labels, key=natural_key))
+                return f"{where}: no run has {condition}. There is: {there or 'none with it'}."
+        return f"{where}: no run meets {selection} together. Leave out one of them."
+    if found.raw:
+        return (
+            f"{where}: holds {found.raw} raw BOLD images and no preprocessed ones (desc-preproc). "
+            "Give the folder of the derivatives, usually derivatives/fmriprep below it."
+        )
+    others = ", ".join(f"{n} {reason}" for reason, n in found.ignored.items() if n)
+    return (
+        f"{where}: no preprocessed BOLD images (..._desc-preproc_bold.nii.gz) were found"
+        f"{f' for {selection}' if selection.conditions else ''}"
+        f"{f', only {others}' if others else ''}. "
+        "Give the folder that holds the sub- folders, usually derivatives/fmriprep."
+    )
+
+
+def _doubts(runs: pd.DataFrame, found: Found, selection: Selection, alone: bool) -> list[str]:
+    """What a user must hear of, shortly."""
+    doubts = []
+    for name in ("mask", "confounds"):
+        lacking = int(runs[name].isna().sum())
+        # images given one by one may well come without
+        if lacking and not (alone and lacking == len(runs)):
+            doubts.append(f"{lacking} of {len(runs)} runs have no {name}")
+    other = runs["problem"].str.contains(r"(?:^|; )(?:image|name|folder): ", na=False).sum()
+    if other:
+        doubts.append(f"{other} of {len(runs)} runs have another problem")
+    if found.unpaired:
+        doubts.append(f"{len(found.unpaired)} files could not be used")
+    for condition in selection.conditions:
+        unmet = condition.unmet(found.labels.get(condition.entity, ()))
+        if unmet:
+            doubts.append(f"nothing is named {condition.asked}={_listed(unmet)}")
+    return doubts
+
+
+def describe_runs(runs: pd.DataFrame) -> str:
+    """A table of runs in words: how many, in which spaces, and all that could not be paired.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        From `find_runs`.
+
+    Returns
+    -------
+    str
+        Several lines. Each problem is told once, with the number of runs that have it and the
+        first of them; files left over likewise.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> func = pathlib.Path(tempfile.mkdtemp()) / "sub-01_task-rest_desc-preproc_bold.nii.gz"
+    >>> _ = func.write_bytes(b"")
+    >>> print(describe_runs(find_runs([func])))
+    1 run of 1 subject; task rest (1); space none (1)
+    1 run: confounds: no ..._desc-confounds_timeseries.tsv of this run; first sub-01_task-rest...
+    1 run: mask: no ..._desc-brain_mask.nii.gz in the run's own space; first sub-01_task-rest...
+    """
+    lines = [_headline(runs)]
+    told: dict[str, list[str]] = {}
+    for image, problem in zip(runs["image"], runs["problem"], strict=True):
+        for one in (problem or "").split("; ") if isinstance(problem, str) else ():
+            told.setdefault(one, []).append(image)
+    for problem, images in sorted(told.items()):
+        first = printable(split_path(images[0])[1])
+        lines.append(f"{_count(len(images), 'run')}: {problem}; first {first}")
+    left: dict[str, list[str]] = {}
+    for file, reason in runs.attrs.get("unpaired", ()):
+        left.setdefault(reason, []).append(file)
+    for reason, files in left.items():
+        lines.append(f"{_count(len(files), 'file')}: {reason}; first {printable(files[0])}")
+    lines += [f"{n} not used: {why}" for why, n in runs.attrs.get("ignored", {}).items()]
+    return "\n".join(lines)
+
+
+def _headline(runs: pd.DataFrame) -> str:
+    parts = [_count(len(runs), "run")]
+    subjects = runs["subject"].nunique()
+    if subjects:
+        parts[0] += f" of {_count(subjects, 'subject')}"
+    for entity in ("task", "space", "resolution"):
+        counts = Counter(v if isinstance(v, str) else "none" for v in runs[entity])
+        if set(counts) != {"none"} or entity == "space":
+            words = [f"{label} ({n})" for label, n in sorted(counts.items())]
+            parts.append(f"{entity} {_listed(words)}")
+    return "; ".join(parts)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _listed(words: list[str], most: int = 10) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def atlas_for(
+    run: Mapping[str, Any] | pd.Series,
+    pattern: str,
+    root: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> str:
+    """The atlas image of one run, by a pattern over its entities.
+
+    Parameters
+    ----------
+    run : mapping or Series
+        A row of the table from `find_runs`.
+    pattern : str
+        See `daskroi.entities.fill_pattern`:
+        ``anat/sub-{subject}[_ses-{session}]_space-{space}_desc-aparcaseg_dseg.nii.gz``. A
+        relative one is looked up in the folder of the run's session, of its subject, and of the
+        dataset; one that begins with ``{root}``, ``/`` or a protocol is taken as it is.
+    root : str, optional
+        Folder of the dataset; by default what holds the image's ``sub-`` folder.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    str
+        Path or URL of a file that exists.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        None of the places has it; all of them are named.
+    DaskroiError
+        The pattern is wrong, or the run lacks an entity in it.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "sub-01" / "anat").mkdir(parents=True)
+    >>> _ = (folder / "sub-01" / "anat" / "sub-01_dseg.nii.gz").write_bytes(b"")
+    >>> run = {"image": f"{folder}/sub-01/func/sub-01_bold.nii.gz", "subject": "01"}
+    >>> atlas_for(run, "anat/sub-{subject}_dseg.nii.gz").removeprefix(f"{folder}/")
+    'sub-01/anat/sub-01_dseg.nii.gz'
+    """
+    image = str(run["image"])
+    top = dataset_root(image) if root is None else local_or_url(root)
+    filled = fill_pattern(pattern, dict(run), root=top)
+    if filled.startswith("/") or is_url(filled):
+        places = [filled]
+    else:
+        folders = [top]
+        for entity, key in (("subject", "sub"), ("session", "ses")):
+            label = run.get(entity)
+            if isinstance(label, str):
+                folders.append(child_of(folders[-1], f"{key}-{label}"))
+        places = [child_of(folder, filled) for folder in reversed(folders)]
+    for place in places:
+        if exists(place, storage_options):
+            return place
+    raise DaskroiNotFoundError(
+        f"{printable(image)}: has no atlas {shown(places[0])}"
+        f"{''.join(f', nor {shown(p)}' for p in places[1:])}. Check the pattern {pattern!r}."
+    )

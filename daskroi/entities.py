@@ -1,0 +1,240 @@
+"""BIDS names: entities, their order, and what may be made of them in paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from daskroi.errors import DaskroiError
+
+__all__ = [
+    "ENTITIES",
+    "INDICES",
+    "PLACES",
+    "BidsName",
+    "checked_label",
+    "entity_folder",
+    "entity_stem",
+    "in_order",
+    "long_name",
+    "parse_name",
+    "present",
+    "short_name",
+]
+
+# long name -> key in file names, in the order of names (BIDS 1.10)
+ENTITIES = {
+    "subject": "sub",
+    "template": "tpl",
+    "session": "ses",
+    "cohort": "cohort",
+    "sample": "sample",
+    "task": "task",
+    "tracksys": "tracksys",
+    "acquisition": "acq",
+    "nucleus": "nuc",
+    "volume": "voi",
+    "ceagent": "ce",
+    "tracer": "trc",
+    "stain": "stain",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "modality": "mod",
+    "echo": "echo",
+    "flip": "flip",
+    "inversion": "inv",
+    "mtransfer": "mt",
+    "part": "part",
+    "processing": "proc",
+    "hemisphere": "hemi",
+    "space": "space",
+    "split": "split",
+    "recording": "recording",
+    "chunk": "chunk",
+    "atlas": "atlas",
+    "segmentation": "seg",
+    "scale": "scale",
+    "resolution": "res",
+    "density": "den",
+    "label": "label",
+    "description": "desc",
+}
+LONG = {short: long for long, short in ENTITIES.items()}
+ORDER = {long: i for i, long in enumerate(ENTITIES)}
+
+# numbers, of which run-1 and run-01 are the same
+INDICES = frozenset({"run", "echo", "flip", "inversion", "split", "chunk"})
+
+# where the voxels of a run lie, not which run it is
+PLACES = frozenset({"space", "cohort", "resolution", "density", "description", "echo"})
+
+# ASCII only: a look-alike from another script is another file, and some file systems fold them
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
+_KEY = re.compile(r"[A-Za-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class BidsName:
+    """A file name taken apart; see `parse_name`.
+
+    Parameters
+    ----------
+    entities : dict of str to str
+        Long name of the entity to label, in the order of the file name.
+    suffix : str
+        What kind of file it is: ``bold``, ``mask``.
+    extension : str
+        From the first dot on: ``.nii.gz``.
+    """
+
+    entities: Mapping[str, str]
+    suffix: str
+    extension: str
+
+    def key(self, without: Iterable[str] = ()) -> frozenset[tuple[str, str]]:
+        """The entities but for some, for looking up."""
+        return frozenset((k, v) for k, v in self.entities.items() if k not in without)
+
+
+def parse_name(name: str) -> BidsName | None:
+    """Take a file name apart; None if it is not one by BIDS.
+
+    Parameters
+    ----------
+    name : str
+        File name without folder.
+
+    Examples
+    --------
+    >>> found = parse_name("sub-01_task-rest_res-2_desc-preproc_bold.nii.gz")
+    >>> found.entities["resolution"], found.suffix, found.extension
+    ('2', 'bold', '.nii.gz')
+    >>> parse_name("sub-01_bold_mean.nii.gz")
+    """
+    stem, dot, extension = name.partition(".")
+    *pairs, suffix = stem.split("_")
+    if not pairs or not _KEY.fullmatch(suffix):
+        return None
+    entities: dict[str, str] = {}
+    for pair in pairs:
+        key, _, label = pair.partition("-")
+        key = LONG.get(key, key)
+        if key in entities or not _KEY.fullmatch(key) or not _LABEL.fullmatch(label):
+            return None
+        entities[key] = label
+    return BidsName(entities, suffix, dot + extension)
+
+
+def long_name(key: str) -> str:
+    """The long name of an entity given by either; other keys as they are.
+
+    Examples
+    --------
+    >>> long_name("acq"), long_name("acquisition"), long_name("mine")
+    ('acquisition', 'acquisition', 'mine')
+    """
+    return LONG.get(key, key)
+
+
+def short_name(key: str) -> str:
+    """The key in file names of an entity given by either name; other keys as they are.
+
+    Examples
+    --------
+    >>> short_name("acquisition"), short_name("acq"), short_name("mine")
+    ('acq', 'acq', 'mine')
+    """
+    return ENTITIES.get(key, key)
+
+
+def in_order(entities: Iterable[str]) -> list[str]:
+    """Long names in the order of BIDS; those it does not know last, but before the description.
+
+    Examples
+    --------
+    >>> in_order(["space", "mine", "subject", "description"])
+    ['subject', 'space', 'mine', 'description']
+    """
+    last = len(ORDER) - 1
+    return sorted(entities, key=lambda e: (ORDER.get(e, last - 0.5), e))
+
+
+def checked_label(entity: str, label: Any) -> str:
+    """A label that may stand in a path: letters, digits and ``+`` of ASCII, nothing else.
+
+    Raises
+    ------
+    DaskroiError
+        Anything else. It would form a name that BIDS tools cannot read, or leave the folder.
+
+    Examples
+    --------
+    >>> checked_label("task", "rest")
+    'rest'
+    >>> checked_label("task", "../../etc")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: task='../../etc' cannot stand in a file name. Use letters and ...
+    """
+    text = str(label)
+    if not _LABEL.fullmatch(text):
+        raise DaskroiError(
+            f"{entity}={text!r} cannot stand in a file name. Use letters and digits only."
+        )
+    return text
+
+
+def present(entities: Mapping[str, Any]) -> dict[str, str]:
+    """Those entities of a row of a table of runs that are there, in order, labels checked."""
+    found = {e: entities[e] for e in in_order(e for e in ENTITIES if e in entities)}
+    # None, or the NaN that some pandas operations make of it
+    kept = {e: v for e, v in found.items() if v is not None and v == v and v != ""}
+    return {e: checked_label(e, v) for e, v in kept.items()}
+
+
+def entity_stem(entities: Mapping[str, Any], leave_out: Iterable[str] = ()) -> str:
+    """What names of files about a run begin with.
+
+    Parameters
+    ----------
+    entities : mapping of str to str or None
+        By long names: a row of a table of runs will do, other columns are not looked at.
+    leave_out : iterable of str
+        Long names of what is not to be in it.
+
+    Raises
+    ------
+    DaskroiError
+        A label that cannot stand in a file name.
+
+    Examples
+    --------
+    >>> entity_stem({"task": "rest", "subject": "01", "session": None}, leave_out=["space"])
+    'sub-01_task-rest'
+    """
+    out = set(leave_out)
+    pairs = present(entities).items()
+    return "_".join(f"{ENTITIES[e]}-{label}" for e, label in pairs if e not in out)
+
+
+def entity_folder(entities: Mapping[str, Any]) -> str:
+    """The folder of a run in a BIDS dataset; empty if it has no subject.
+
+    Raises
+    ------
+    DaskroiError
+        A label that cannot stand in a path.
+
+    Examples
+    --------
+    >>> entity_folder({"subject": "01", "session": "a", "task": "rest"})
+    'sub-01/ses-a/func'
+    """
+    found = present(entities)
+    if "subject" not in found:
+        return ""
+    session = f"ses-{found['session']}/" if "session" in found else ""
+    return f"sub-{found['subject']}/{session}func"

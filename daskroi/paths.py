@@ -1,0 +1,190 @@
+"""Paths and URLs of a dataset as text: joined, split, filled in from entities, sorted, shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from daskroi.entities import ENTITIES, long_name, present, short_name
+from daskroi.errors import DaskroiError
+
+__all__ = [
+    "bids_uri",
+    "child_of",
+    "dataset_root",
+    "fill_pattern",
+    "natural_key",
+    "printable",
+    "split_path",
+]
+
+
+def child_of(folder: str, name: str) -> str:
+    """Path or URL of something in a folder, in chained URLs too.
+
+    Examples
+    --------
+    >>> child_of("s3://bucket/fmriprep", "sub-01"), child_of("/", "data")
+    ('s3://bucket/fmriprep/sub-01', '/data')
+    >>> child_of("zip://fmriprep::https://example.org/all.zip", "sub-01")
+    'zip://fmriprep/sub-01::https://example.org/all.zip'
+    """
+    before, own, after = _links(folder)
+    return f"{before}{own.rstrip('/')}/{name}{after}"
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Folder and name of a path or URL.
+
+    Examples
+    --------
+    >>> split_path("s3://bucket/fmriprep/sub-01"), split_path("/data")
+    (('s3://bucket/fmriprep', 'sub-01'), ('/', 'data'))
+    """
+    before, own, after = _links(path)
+    folder, _, name = own.rstrip("/").rpartition("/")
+    return f"{before}{folder or '/'}{after}", name
+
+
+def _links(url: str) -> tuple[str, str, str]:
+    """A chained URL (``zip://inner::s3://outer``) as before, the link whose path it is, after."""
+    if "::" not in url:
+        return "", url, ""
+    links = url.split("::")
+    own = next((i for i, link in enumerate(links) if "://" in link), 0)
+    before, after = links[:own], links[own + 1 :]
+    return "".join(f"{b}::" for b in before), links[own], "".join(f"::{a}" for a in after)
+
+
+def dataset_root(path: str) -> str:
+    """The dataset's folder, by the name of a file or folder in it: what holds its ``sub-`` folder.
+
+    Without ``sub-`` folder, the folder of the file. Works for URLs too; nothing is looked up.
+
+    Examples
+    --------
+    >>> dataset_root("s3://bucket/fmriprep/sub-01/ses-a/func/sub-01_ses-a_bold.nii.gz")
+    's3://bucket/fmriprep'
+    >>> dataset_root("/data/flat/sub-01_bold.nii.gz")
+    '/data/flat'
+    """
+    before, own, after = _links(path)
+    *folders, _ = own.rstrip("/").split("/")
+    subjects = [i for i, f in enumerate(folders) if re.fullmatch(r"sub-[A-Za-z0-9+]+", f)]
+    root = "/".join(folders[: subjects[-1]] if subjects else folders)
+    return f"{before}{root or '/'}{after}"
+
+
+def bids_uri(path: str, root: str | None = None, dataset: str = "") -> str:
+    """A file as BIDS URI, as ``Sources`` in a sidecar has it.
+
+    Parameters
+    ----------
+    path : str
+        File in the dataset.
+    root : str, optional
+        Folder of the dataset; by default what `dataset_root` says.
+    dataset : str
+        Key of the dataset in ``DatasetLinks``; empty for the dataset of the sidecar itself.
+
+    Returns
+    -------
+    str
+        ``path`` as it is when it does not lie in ``root``.
+
+    Examples
+    --------
+    >>> bids_uri("/data/fmriprep/sub-01/func/sub-01_bold.nii.gz", dataset="fmriprep")
+    'bids:fmriprep:sub-01/func/sub-01_bold.nii.gz'
+    """
+    root = (dataset_root(path) if root is None else root).rstrip("/")
+    if not path.startswith(f"{root}/"):
+        return path
+    return f"bids:{dataset}:{path[len(root) + 1 :]}"
+
+
+def fill_pattern(pattern: str, entities: Mapping[str, Any], **more: str) -> str:
+    """A path pattern with the entities of a run.
+
+    Parameters
+    ----------
+    pattern : str
+        ``{subject}`` (or ``{sub}``) stands for the label. What is in square brackets is left out
+        when an entity in it is absent: ``sub-{subject}[_ses-{session}]_dseg.nii.gz``.
+    entities : mapping of str to str or None
+        By long names; a row of a table of runs.
+    more
+        Further names, put in as they are.
+
+    Raises
+    ------
+    DaskroiError
+        Brackets that do not match, a name that is not an entity, an entity that the run lacks.
+
+    Examples
+    --------
+    >>> fill_pattern("anat/sub-{subject}[_ses-{session}]_dseg.nii.gz", {"subject": "01"})
+    'anat/sub-01_dseg.nii.gz'
+    """
+    known = present(entities) | more
+    if not re.fullmatch(r"(?:[^\[\]]|\[[^\[\]]*\])*", pattern):
+        raise DaskroiError(
+            f"pattern={pattern!r}: its square brackets do not match. Close each, and nest none."
+        )
+
+    def fill(text: str, absent: list[str]) -> str:
+        def label(match: re.Match[str]) -> str:
+            entity = long_name(match[1])
+            if entity not in ENTITIES and entity not in more:
+                raise DaskroiError(
+                    f"pattern={pattern!r}: {{{match[1]}}} is not an entity. "
+                    f"Use {', '.join(f'{{{e}}}' for e in ('subject', 'session', 'space'))} ..."
+                )
+            absent.extend([] if entity in known else [entity])
+            return known.get(entity, "")
+
+        return re.sub(r"\{([^{}]*)\}", label, text)
+
+    def optional(match: re.Match[str]) -> str:
+        absent: list[str] = []
+        text = fill(match[1], absent)
+        return "" if absent else text
+
+    missing: list[str] = []
+    pieces = re.split(r"(\[[^\[\]]*\])", pattern)
+    filled = [
+        optional(m) if (m := re.fullmatch(r"\[(.*)\]", p, re.DOTALL)) else fill(p, missing)
+        for p in pieces
+    ]
+    if missing:
+        raise DaskroiError(
+            f"pattern={pattern!r}: the run has no {' and no '.join(missing)}. "
+            f"Put what may be absent in square brackets: [_{short_name(missing[0])}-"
+            f"{{{missing[0]}}}]."
+        )
+    return "".join(filled)
+
+
+def natural_key(text: str) -> tuple[Any, ...]:
+    """Sorts ``sub-2`` before ``sub-10``.
+
+    Examples
+    --------
+    >>> sorted(["sub-10", "sub-2", "sub-02"], key=natural_key)
+    ['sub-02', 'sub-2', 'sub-10']
+    """
+    # digits and others alternate, so that numbers are never compared with text
+    pieces = re.split(r"([0-9]+)", text)
+    return (*(int(p) if i % 2 else p for i, p in enumerate(pieces)), text)
+
+
+def printable(name: str) -> str:
+    """A name from a disk in a line of text: control characters and broken bytes escaped.
+
+    Examples
+    --------
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    return name if name.isprintable() else ascii(name)[1:-1]
