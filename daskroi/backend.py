@@ -45,17 +45,18 @@ class NiftiBackend(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         storage_options: dict[str, Any] | None = None,
     ) -> xr.Dataset:
-        from daskroi.image import DIMS, make_image
-        from daskroi.lazyimage import CHUNK_BYTES, as_file
+        from daskroi.image import make_image
+        from daskroi.lazyimage import default_chunks
+        from daskroi.openimage import as_file
 
         file: Any = as_file(os.fspath(filename_or_obj), storage_options)
         values, attrs = indexing.LazilyIndexedArray(_Voxels(file)), {"source": file.url}
         timing: dict[str, Any] = {"t_r": file.t_r, "t_r_source": file.t_r_source}
         # the same name for every file, so that runs combine
         image = make_image(values, file.grid, name="image", attrs=attrs, **timing)
-        best = file.chunks or (max(1, CHUNK_BYTES // file.frame_bytes), *file.grid.shape)
-        chunks = {d: min(n, image.sizes.get(d, 1)) for d, n in zip(DIMS, best, strict=True)}
-        image.encoding = attrs | {"preferred_chunks": {d: chunks[d] for d in map(str, image.dims)}}
+        best = default_chunks(file)
+        chunks = {str(d): min(best.get(d, n), n) for d, n in image.sizes.items()}
+        image.encoding = attrs | {"preferred_chunks": chunks}
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         dataset = image.to_dataset().drop_vars(drop, errors="ignore")
         dataset.encoding = attrs.copy()  # xarray would put the URL with its credentials
