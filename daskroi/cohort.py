@@ -7,19 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from daskroi.entities import (
-    child_of,
-    dataset_root,
-    fill_pattern,
-    in_order,
-    natural_key,
-    printable,
-    split_path,
-)
+from daskroi.entities import in_order
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
-from daskroi.listing import exists, local_or_url
+from daskroi.listing import exists, list_folder, local_or_url
+from daskroi.paths import child_of, dataset_root, fill_pattern, natural_key, printable, split_path
 from daskroi.remote import is_url, shown
-from daskroi.search import Found, as_images, beside, search
+from daskroi.search import FILTERED, Found, as_images, beside, search
 from daskroi.selection import Selection
 
 if TYPE_CHECKING:
@@ -61,8 +54,8 @@ def find_runs(
         there is one. Each space and resolution selected is a run of its own. Folders of other
         participants and sessions are not even listed.
     bids_filter : dict or path, optional
-        Filter file of fMRIPrep, or what is in it: ``{"bold": {"task": ["rest"], "session": null}}``.
-        null (None) asks that a name lacks the entity, ``"*"`` that it has it. Other entries than
+        Filter file as fMRIPrep has it, or what is in it: ``{"bold": {"task": ["rest"]}}``. null
+        (None) asks that a name lacks the entity, ``"*"`` that it has it. Other entries than
         ``bold`` are for other files.
     storage_options : mapping, optional
         For fsspec: ``{"anon": True}`` for a public bucket.
@@ -123,7 +116,7 @@ def find_runs(
         found = beside(images, selection, storage_options)
     selection.check_entities(found.labels)
     if not found.runs:
-        raise DaskroiError(_nothing(found, selection))
+        raise DaskroiError(_nothing(found, selection, storage_options))
     found.name_clashes()
     runs = _table(found)
     doubts = _doubts(runs, found, selection, alone=images is not None)
@@ -147,28 +140,32 @@ def _table(found: Found) -> pd.DataFrame:
     return runs
 
 
-def _nothing(found: Found, selection: Selection) -> str:
+def _nothing(found: Found, selection: Selection, options: Mapping[str, Any] | None) -> str:
     """Why no run was found, and what is there instead."""
-    where = shown(found.where)
-    if found.labels:
-        for condition in selection.conditions:
-            labels = found.labels.get(condition.entity, Counter())
-            if not any(condition.holds(label) for label in (*labels, None)):
-                there = _listed(sorted(labels, key=natural_key))
-                return f"{where}: no run has {condition}. There is: {there or 'none with it'}."
-        return f"{where}: no run meets {selection} together. Leave out one of them."
+    where = printable(shown(found.where))
+    for condition in selection.conditions:
+        labels = found.labels.get(condition.entity, Counter())
+        if labels and not any(condition.holds(label) for label in (*labels, None)):
+            there = _listed(sorted(labels, key=natural_key))
+            return f"{where}: no run has {condition}. There is: {there}."
+    if found.ignored[FILTERED]:
+        return f"{where}: no run meets {selection}. Leave out some of it."
     if found.raw:
-        return (
-            f"{where}: holds {found.raw} raw BOLD images and no preprocessed ones (desc-preproc). "
-            "Give the folder of the derivatives, usually derivatives/fmriprep below it."
-        )
-    others = ", ".join(f"{n} {reason}" for reason, n in found.ignored.items() if n)
-    return (
-        f"{where}: no preprocessed BOLD images (..._desc-preproc_bold.nii.gz) were found"
-        f"{f' for {selection}' if selection.conditions else ''}"
-        f"{f', only {others}' if others else ''}. "
-        "Give the folder that holds the sub- folders, usually derivatives/fmriprep."
-    )
+        what = f"holds {found.raw} raw BOLD images and no preprocessed ones (desc-preproc)"
+    else:
+        what = "has no preprocessed BOLD images (..._desc-preproc_bold.nii.gz)"
+        others = ", ".join(f"{n} {reason}" for reason, n in found.ignored.items() if n)
+        what += f", only {others}" if others else ""
+    if found.unlisted:
+        what += f"; {found.unlisted} folders could not be listed"
+    below = child_of(found.where, "derivatives")
+    pipelines: list[str] = []
+    if found.top is not None and "derivatives" in found.top.folders:
+        pipelines = sorted(list_folder(below, options).folders, key=natural_key)
+    remedy = "Give the folder with preprocessed data, as fMRIPrep writes it"
+    if pipelines:
+        remedy += f"; below {printable(shown(below))} there is: {_listed(pipelines)}"
+    return f"{where}: {what}. {remedy}."
 
 
 def _doubts(runs: pd.DataFrame, found: Found, selection: Selection, alone: bool) -> list[str]:
@@ -182,8 +179,10 @@ def _doubts(runs: pd.DataFrame, found: Found, selection: Selection, alone: bool)
     other = runs["problem"].str.contains(r"(?:^|; )(?:image|name|folder): ", na=False).sum()
     if other:
         doubts.append(f"{other} of {len(runs)} runs have another problem")
-    if found.unpaired:
-        doubts.append(f"{len(found.unpaired)} files could not be used")
+    if found.unlisted:
+        doubts.append(f"{found.unlisted} folders could not be listed, so runs may be missing")
+    if len(found.unpaired) > found.unlisted:
+        doubts.append(f"{len(found.unpaired) - found.unlisted} files could not be used")
     for condition in selection.conditions:
         unmet = condition.unmet(found.labels.get(condition.entity, ()))
         if unmet:
@@ -212,10 +211,14 @@ def describe_runs(runs: pd.DataFrame) -> str:
     >>> _ = func.write_bytes(b"")
     >>> print(describe_runs(find_runs([func])))
     1 run of 1 subject; task rest (1); space none (1)
+    1 run: no JSON sidecar, the header must tell the TR
     1 run: confounds: no ..._desc-confounds_timeseries.tsv of this run; first sub-01_task-rest...
     1 run: mask: no ..._desc-brain_mask.nii.gz in the run's own space; first sub-01_task-rest...
     """
     lines = [_headline(runs)]
+    bare = int(runs["sidecar"].isna().sum())
+    if bare:
+        lines.append(f"{_count(bare, 'run')}: no JSON sidecar, the header must tell the TR")
     told: dict[str, list[str]] = {}
     for image, problem in zip(runs["image"], runs["problem"], strict=True):
         for one in (problem or "").split("; ") if isinstance(problem, str) else ():

@@ -14,40 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.paths import child_of
+from daskroi.paths import child_of, printable
 from daskroi.remote import filesystem, is_url, retried, shown
 
-__all__ = ["Folder", "exists", "list_folder", "local_or_url", "walk"]
+__all__ = ["Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
 
 # folders without runs: other data, other programs' files, what a run was made from
-_OTHER = frozenset(
-    [
-        "anat",
-        "dwi",
-        "fmap",
-        "perf",
-        "eeg",
-        "ieeg",
-        "meg",
-        "nirs",
-        "pet",
-        "beh",
-        "micr",
-        "motion",
-        "mrs",
-        "xfm",
-        "figures",
-        "work",
-        "scratch",
-        "log",
-        "logs",
-        "code",
-        "sourcedata",
-        "derivatives",
-        "stimuli",
-        "phenotype",
-    ]
-)
+_OTHER = {"anat", "dwi", "fmap", "perf", "eeg", "ieeg", "meg", "nirs", "pet", "beh", "micr", "mrs"}
+_OTHER |= {"figures", "work", "scratch", "log", "logs", "code", "sourcedata", "derivatives"}
 # a name that ends so is a file: a link is not followed to find out (on NFS that costs a request)
 _FILES = (".gz", ".nii", ".json", ".tsv", ".txt", ".html", ".svg", ".gii", ".h5", ".csv")
 ZARR = ".zarr"
@@ -62,7 +36,7 @@ class Folder:
     ----------
     path : str
         Absolute path or URL, without slash at the end.
-    files : tuple of str
+    files, folders : tuple of str
         Names, in no order.
     links : frozenset of str
         Those that are symbolic links.
@@ -74,6 +48,7 @@ class Folder:
 
     path: str
     files: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     links: frozenset[str] = frozenset()
     problem: str = ""
     above: str | None = None
@@ -157,9 +132,14 @@ def list_folder(path: str, storage_options: Mapping[str, Any] | None = None) -> 
     ('sub-01_bold.nii',)
     """
     if is_url(path):
-        filesystem(path, storage_options)[0].invalidate_cache()
-        return _remote_folder(path, storage_options)[0]
+        return _remote_folder(path, storage_options)
     return next(_local(path, lambda name: False))
+
+
+def forget(path: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Let the next listing ask the server: fsspec remembers listings, and datasets grow."""
+    if is_url(path):
+        filesystem(path, storage_options)[0].invalidate_cache()
 
 
 def exists(path: str, storage_options: Mapping[str, Any] | None = None) -> bool:
@@ -176,45 +156,45 @@ def _local(root: str, wanted: Callable[[str], bool]) -> Iterator[Folder]:
     stack: list[tuple[str, str | None, frozenset[str]]] = [(root, None, start)]
     while stack:
         path, above, followed = stack.pop()
-        files: list[str] = []
-        links: list[str] = []
         try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name.endswith(ZARR) or not _is_folder(entry):
-                        files.append(name)
-                        if entry.is_symlink():
-                            links.append(name)
-                    elif not wanted(name):
-                        continue
-                    elif entry.is_symlink():
-                        real = os.path.realpath(entry.path)
-                        if not any(f"{f}/".startswith(f"{real}/") for f in followed):
-                            stack.append((entry.path, path, followed | {real}))
-                    else:
-                        stack.append((entry.path, path, followed))
+            folder = replace(_local_folder(path), above=above)
         except OSError as error:
-            yield Folder(path, problem=_listing_problem(path, error, root), above=above)
-            continue
-        yield Folder(path, tuple(files), frozenset(links), above=above)
+            folder = Folder(path, problem=_listing_problem(path, error, root), above=above)
+        yield folder
+        for name in filter(wanted, folder.folders):
+            below, reached = child_of(path, name), followed
+            if name in folder.links:
+                real = os.path.realpath(below)
+                if any(f"{one}/".startswith(f"{real}/") for one in followed):
+                    continue
+                reached = followed | {real}
+            stack.append((below, path, reached))
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    if entry.is_symlink() and entry.name.endswith(_FILES):
-        return False
-    return entry.is_dir()
+def _local_folder(path: str) -> Folder:
+    files: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            link = entry.is_symlink()
+            if link:
+                links.append(entry.name)
+            file = entry.name.endswith(ZARR) or (link and entry.name.endswith(_FILES))
+            (files if file or not entry.is_dir() else folders).append(entry.name)
+    return Folder(path, tuple(files), tuple(folders), frozenset(links))
 
 
 def _listing_problem(path: str, error: OSError, root: str) -> str:
     reason = f"cannot be listed ({error.strerror})"
     if path != root:
         return reason
+    where = printable(path)
     if isinstance(error, FileNotFoundError):
-        raise DaskroiNotFoundError(f"{path}: no such folder. Check the path.") from error
+        raise DaskroiNotFoundError(f"{where}: no such folder. Check the path.") from error
     if isinstance(error, NotADirectoryError):
-        raise DaskroiError(f"{path}: is not a folder. Give the dataset's folder.") from error
-    raise DaskroiError(f"{path}: {reason}. Check the path and its permissions.") from error
+        raise DaskroiError(f"{where}: is not a folder. Give the dataset's folder.") from error
+    raise DaskroiError(f"{where}: {reason}. Check the path and its permissions.") from error
 
 
 def _walk_remote(
@@ -222,31 +202,29 @@ def _walk_remote(
 ) -> Iterator[Folder]:
     from concurrent.futures import ThreadPoolExecutor
 
-    found, _ = filesystem(root, options)
-    found.invalidate_cache()  # listings are remembered, and a dataset grows
-    folder, names = _remote_folder(root, options)
-    if folder.problem:
-        raise DaskroiError(folder.problem)
-    if not folder.files and not names:
+    forget(root, options)
+    top = _remote_folder(root, options)
+    if top.problem:
+        raise DaskroiError(top.problem)
+    if not top.files and not top.folders:
         raise DaskroiNotFoundError(f"{shown(root)}: no such folder, or it is empty. Check the URL.")
-    yield folder
-    level = [(root, name) for name in names]
+    yield top
+    level = [top]
     with ThreadPoolExecutor(TOGETHER) as pool:
-        while level := [(above, name) for above, name in level if wanted(name)]:
-            paths = [child_of(above, name) for above, name in level]
-            listed = list(pool.map(lambda path: _remote_folder(path, options), paths))
-            for (folder, _), (above, _) in zip(listed, level, strict=True):
-                yield replace(folder, above=above)
-            level = [(folder.path, name) for folder, names in listed for name in names]
+        while level:
+            below = [(f.path, name) for f in level for name in f.folders if wanted(name)]
+            paths = [child_of(*pair) for pair in below]
+            listed = pool.map(lambda path: _remote_folder(path, options), paths)
+            level = [replace(f, above=up) for f, (up, _) in zip(listed, below, strict=True)]
+            yield from level
 
 
-def _remote_folder(path: str, options: Mapping[str, Any] | None) -> tuple[Folder, list[str]]:
-    """A folder, and the names of those in it."""
+def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
     try:
         found, inner = filesystem(path, options)
         entries = retried(path, options or {}, lambda: found.ls(inner, detail=True))
     except DaskroiError as error:
-        return Folder(path, problem=str(error)), []
+        return Folder(path, problem=str(error))
     files: list[str] = []
     folders: list[str] = []
     base = inner.strip("/")
@@ -255,8 +233,6 @@ def _remote_folder(path: str, options: Mapping[str, Any] | None) -> tuple[Folder
         parent, _, name = str(entry["name"]).strip("/").rpartition("/")
         if parent != base or not name or "?" in name or "#" in name:
             continue
-        if entry.get("type") == "directory" and not name.endswith(ZARR):
-            folders.append(name)
-        else:
-            files.append(name)
-    return Folder(path, tuple(files)), folders
+        folder = entry.get("type") == "directory" and not name.endswith(ZARR)
+        (folders if folder else files).append(name)
+    return Folder(path, tuple(files), tuple(folders))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from daskroi.entities import PLACES, BidsName, child_of, parse_name
+from daskroi.entities import PLACES, BidsName, parse_name
 from daskroi.listing import Folder
+from daskroi.paths import child_of
 
 __all__ = ["IMAGES", "FolderIndex", "Run", "candidates"]
 
@@ -98,7 +99,7 @@ class FolderIndex:
         self._used: set[str] = set()
         for name in folder.files:
             # told apart before taken apart: most files of a dataset are none of these
-            if "_bold." in name:
+            if "_bold." in name or name == "bold.json":
                 self._add_bold(name)
             elif "_mask." in name and name.endswith(IMAGES):
                 found = parse_name(name)
@@ -109,7 +110,7 @@ class FolderIndex:
                 self._add_confounds(name)
 
     def _add_bold(self, name: str) -> None:
-        found = parse_name(name)
+        found = BidsName({}, "bold", ".json") if name == "bold.json" else parse_name(name)
         if name.endswith(SURFACES):
             self.surfaces += 1
         elif name.endswith(IMAGES):
@@ -172,9 +173,8 @@ class FolderIndex:
         for without in (PLACES, PLACES - {"echo"}, {"description"}):
             here = self._confounds.get(found.key(without))
             if here:
-                _, name, _ = min(here)[:3] if len(here) == 1 else min(here, key=lambda h: h[:2])
-                self._used.update(n for _, n, _ in here)
-                return name
+                self._used.update(name for _, name, _ in here)
+                return min(here, key=lambda one: one[:2])[1]
         return None
 
     def _find_sidecar(self, name: str, found: BidsName, above: Iterable[FolderIndex]) -> str | None:

@@ -8,18 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from daskroi.entities import (
-    PLACES,
-    BidsName,
-    child_of,
-    natural_key,
-    parse_name,
-    printable,
-    split_path,
-)
+from daskroi.entities import PLACES, BidsName, long_name, parse_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.listing import TOGETHER, Folder, exists, list_folder, local_or_url, walk
+from daskroi.listing import TOGETHER, Folder, exists, forget, list_folder, local_or_url, walk
 from daskroi.pairing import IMAGES, FolderIndex, Run, candidates, ending_rank, stem_of
+from daskroi.paths import child_of, natural_key, printable, split_path
 from daskroi.remote import is_url
 from daskroi.selection import Selection
 
@@ -48,6 +41,10 @@ class Found:
         Labels of every image of ours, selected or not, for messages about filters.
     raw : int
         BOLD images that nothing was done to.
+    unlisted : int
+        Folders that could not be listed.
+    top : Folder, optional
+        The dataset's own folder.
     """
 
     where: str
@@ -56,9 +53,11 @@ class Found:
     ignored: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     raw: int = 0
+    unlisted: int = 0
+    top: Folder | None = None
 
-    def see(self, name: BidsName) -> None:
-        for entity, label in name.entities.items():
+    def see(self, entities: Mapping[str, str]) -> None:
+        for entity, label in entities.items():
             self.labels.setdefault(entity, Counter())[label] += 1
 
     def name_clashes(self) -> None:
@@ -126,8 +125,17 @@ def search(
     """
     found = Found(root)
     indices: dict[str, FolderIndex] = {}
-    for folder in walk(root, selection.enters, options, progress):
+
+    def enter(name: str) -> bool:
+        wanted = selection.enters(name)
+        if not wanted:  # seen all the same, for messages
+            found.see({long_name(name.partition("-")[0]): name.partition("-")[2]})
+        return wanted
+
+    for folder in walk(root, enter, options, progress):
+        found.top = found.top or folder
         if folder.problem:
+            found.unlisted += 1
             found.unpaired.append((folder.path, folder.problem))
         indices[folder.path] = FolderIndex(folder)
     for index in indices.values():
@@ -153,7 +161,7 @@ def _take(found: Found, index: FolderIndex, above: list[FolderIndex], selection:
             continue
         if not _is_ours(found, parts, selection):
             continue
-        found.see(parts)
+        found.see(parts.entities)
         by_run.setdefault(parts.key(), []).append((name, parts))
     for copies in by_run.values():
         fitting = [c for c in copies if selection.failed(_words(c[1])) is None]
@@ -170,7 +178,7 @@ def _take(found: Found, index: FolderIndex, above: list[FolderIndex], selection:
             run.problems.append("image: its content is not here, fetch it with 'datalad get'")
         found.runs.append(run)
     for name, parts in index.left_confounds():
-        if selection.failed(parts.entities | {"extension": "", "suffix": ""}, _NOT_OF_RUN) is None:
+        if selection.failed(parts.entities, _NOT_OF_RUN) is None:
             reason = "confounds without a preprocessed BOLD image in the same folder"
             found.unpaired.append((child_of(index.folder.path, name), reason))
 
@@ -218,12 +226,14 @@ def beside(
     found = Found("the images given")
     split = [split_path(path) for path in images]
     folders = list(dict.fromkeys(folder for folder, _ in split))
+    for folder in folders:
+        forget(folder, options)
     with ThreadPoolExecutor(TOGETHER) as pool:
         indices = dict(zip(folders, pool.map(lambda f: _indexed(f, options), folders), strict=True))
     for (folder, name), image in zip(split, images, strict=True):
         parts = parse_name(name)
         if parts is not None:
-            found.see(parts)
+            found.see(parts.entities)
         failed = selection.failed(_words(parts) if parts else {})
         if failed is not None:
             found.ignored[FILTERED] += 1

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from daskroi.entities import ENTITIES, INDICES, long_name, short_name
@@ -161,7 +162,7 @@ def _condition(asked: str, given: Any, *, null: bool = False, regex: bool = Fals
 def _wanted(asked: str, entity: str, value: Any, null: bool) -> Any:
     if value is None and null:
         return NONE
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | Integral):
         raise DaskroiTypeError(f"{asked}={value!r}: a label is text or a whole number.")
     text = str(value)
     # PyBIDS' enumeration, as a configuration that was saved has it
