@@ -106,6 +106,7 @@ def choose_columns(
     """
     chosen: list[str] = []
     missing: list[str] = []
+    absent: list[str] = []
     for group in recipe.groups:
         found = [name for name in names if fnmatchcase(name, group.pattern)]
         if not found and group.mask:
@@ -120,15 +121,17 @@ def choose_columns(
         elif group.needed:
             missing.append(f"a_comp_cor_* of mask {group.mask}" if group.mask else group.pattern)
         else:
-            warn(
-                f"{file}: has no column {group.pattern!r}, so that nothing of the kind is "
-                "regressed out. Right for a run shorter than 128 s; otherwise look at the file."
-            )
+            absent.append(group.pattern)
     for threshold, column in MEASURES:
         if getattr(recipe, threshold) is not None and column not in names:
             missing.append(column)
     if missing:
         raise _missing(file, names, recipe, missing)
+    for pattern in absent:
+        warn(
+            f"{file}: has no column {pattern!r}, so that nothing of the kind is regressed out. "
+            "Right for a run shorter than 128 s; otherwise look at the file."
+        )
     chosen = list(dict.fromkeys(chosen))
     return chosen if recipe.in_order else sorted(chosen)
 
