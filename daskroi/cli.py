@@ -263,7 +263,7 @@ def _streamed_frames(run: xr.DataArray, plan: str, clipped: bool, high_variance:
     file = as_file(run)
     if file is None:
         return 0
-    stream = plan == "stream" or (plan == "auto" and not file.source.seekable)
+    stream = plan == "stream" or (plan == "auto" and not file.seekable)
     # clipping needs the extremes of the whole run first
     return file.frames * (stream * (1 + clipped) + 2 * high_variance)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import io
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.bytesource import ByteSource
+from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.remote import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +35,15 @@ def read_confounds(
     n_time: int,
     columns: str | Sequence[str] | None = None,
     keep: NDArray[np.bool_] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Read and check confounds.
 
     Parameters
     ----------
     confounds : array, DataFrame, path, or list of these
-        Arrays have dims (time,) or (time, confound). Files are CSV or TSV (also gzipped), with or
-        without a header; ``n/a`` is NaN. Several are put side by side.
+        Arrays have dims (time,) or (time, confound). Files, also at URLs, are CSV or TSV (also
+        gzipped), with or without a header; ``n/a`` is NaN. Several are put side by side.
     n_time : int
         Frames of the run. Confounds have full length; censored frames are left out later.
     columns : str or list of str, optional
@@ -50,6 +52,8 @@ def read_confounds(
         have no names and are always taken.
     keep : ndarray of bool, dims (time,), optional
         Kept frames. Values in the others need not be finite.
+    storage_options : mapping, optional
+        For fsspec, where files are at URLs.
 
     Returns
     -------
@@ -76,7 +80,10 @@ def read_confounds(
     items = list(confounds) if isinstance(confounds, (list, tuple)) else [confounds]
     if not items:
         raise DaskroiError("confounds is an empty list. Pass None to clean without confounds.")
-    sources = [_read(item, f"[{i}]" if len(items) > 1 else "") for i, item in enumerate(items)]
+    sources = [
+        _read(item, f"[{i}]" if len(items) > 1 else "", storage_options)
+        for i, item in enumerate(items)
+    ]
     for source in sources:
         if len(source.values) != n_time:
             raise DaskroiError(
@@ -96,14 +103,13 @@ def _numbered(start: int, source: _Source) -> list[str]:
     return [f"confound_{start + i}" for i in range(source.values.shape[1])]
 
 
-def _read(item: Any, position: str) -> _Source:
+def _read(item: Any, position: str, storage_options: Mapping[str, Any] | None) -> _Source:
     import pandas as pd
 
     culprit = f"confounds{position}"
-    if isinstance(item, (str, Path)):
-        path = Path(item)
-        table, named = _read_file(path)
-        return _from_table(table, str(path), named)
+    if isinstance(item, str | os.PathLike):
+        table, named = _read_file(os.fspath(item), storage_options)
+        return _from_table(table, shown(os.fspath(item)), named)
     if isinstance(item, pd.Series):
         item = item.to_frame()
     if isinstance(item, pd.DataFrame):
@@ -123,19 +129,15 @@ def _read(item: Any, position: str) -> _Source:
     return _Source(culprit, values, ("",) * values.shape[1], False)
 
 
-def _read_file(path: Path) -> tuple[pd.DataFrame, bool]:
+def _read_file(given: str, storage_options: Mapping[str, Any] | None) -> tuple[pd.DataFrame, bool]:
     """Table of a CSV or TSV file, and whether its columns have names."""
     import pandas as pd
 
+    path = shown(given)
+    raw = ByteSource.of(given, storage_options).read()
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such confounds file. Check the path.") from None
-    except OSError as error:
-        raise DaskroiError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DaskroiError(
             f"{path}: not a table of text ({error}). Pass a CSV or TSV file of confounds."
         ) from error
@@ -158,8 +160,8 @@ def _read_file(path: Path) -> tuple[pd.DataFrame, bool]:
     return table, named
 
 
-def _separator(line: str, path: Path) -> str:
-    if ".tsv" in path.suffixes:
+def _separator(line: str, path: str) -> str:
+    if path.endswith((".tsv", ".tsv.gz")):
         return "\t"
     for separator in "\t;,":
         if separator in line:

@@ -9,6 +9,7 @@ __all__ = [
     "DaskroiError",
     "DaskroiIndexError",
     "DaskroiNotFoundError",
+    "DaskroiPermissionError",
     "DaskroiTypeError",
     "DaskroiWarning",
     "check_choice",
@@ -42,6 +43,10 @@ class DaskroiIndexError(DaskroiError, IndexError):
 
 class DaskroiNotFoundError(DaskroiError, FileNotFoundError):
     """A file that should be there is not."""
+
+
+class DaskroiPermissionError(DaskroiError, PermissionError):
+    """A file that is there may not be read or written."""
 
 
 class DaskroiWarning(UserWarning):

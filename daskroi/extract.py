@@ -7,6 +7,7 @@ header, atlas, mask and confounds are read here, voxels only in ``compute``.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
 
-    from daskroi.nifti import NiftiFile
+    from daskroi.imagefile import ImageFile
     from daskroi.operators import Operator
     from daskroi.placement import AnyAtlas
 
@@ -70,23 +71,24 @@ def extract(
     maps_method: str = "mean",
     plan: str = "auto",
     chunks: Any = "auto",
+    storage_options: Mapping[str, Any] | None = None,
     **clean_args: Any,
 ) -> xr.DataArray | dict[str, xr.DataArray]:
     """Extract region time series from one run.
 
     Parameters
     ----------
-    image : path, nibabel image or DataArray
+    image : path, URL, nibabel image or DataArray
         The run, (time, z, y, x), or one volume; see `open_image`.
     atlas : Atlas, or anything `load_atlas` takes, or dict of name → these
         Labels, maps (weighted voxels) or spheres. A dict gives a dict of results from one read of
         the image.
-    mask_img : path, nibabel image or DataArray, optional
+    mask_img : path, URL, nibabel image or DataArray, optional
         Voxels that count, on any grid (brought to the image's by nearest neighbour).
     strategy : {"mean", "sum", "median", "minimum", "maximum", "standard_deviation", "variance"}
         What is made of a region's voxels in every frame, accumulated in double. Mean, sum, minimum
         and maximum cost nothing next to reading; median sorts.
-    confounds : array (time, confound), DataFrame, CSV or TSV path, or a list of these
+    confounds : array (time, confound), DataFrame, CSV or TSV path or URL, or a list of these
         Regressed out. Full length of the run, also when frames are censored.
     columns : list of str, optional
         Which columns of named confounds, wildcards allowed (``"trans_*"``). All if not given.
@@ -141,6 +143,8 @@ def extract(
         "blocks" one per chunk, for everything else. Both give the same numbers.
     chunks : "auto", int, tuple or dict
         Of a path or nibabel image, in the blocks plan; see `open_image`.
+    storage_options : mapping, optional
+        For fsspec, wherever image, atlas, mask or confounds are URLs.
     **clean_args
         ``extrapolate``, ``ensure_finite``, ``butterworth__order`` …; see `daskroi.clean`.
 
@@ -190,11 +194,11 @@ def extract(
         filter=filter,
         **clean_args,
     )
-    atlases, several = named_atlases(atlas)
-    run = open_image(image, chunks)
+    atlases, several = named_atlases(atlas, storage_options)
+    run = open_image(image, chunks, storage_options=storage_options)
     file = as_file(run)
     grid = grid_of(run)
-    mask = None if mask_img is None else load_mask(mask_img)
+    mask = None if mask_img is None else load_mask(mask_img, storage_options)
     _warn_about_templates(atlases, run, file)
     check_soft(atlases.values(), recipe)
     omit = recipe.nan_policy == "omit"
@@ -209,7 +213,7 @@ def extract(
 
     seconds, times = run_times(recipe, run, file)
     partials, scale = _partials(run, file, operator, way, recipe)
-    nuisance, names = _nuisance(confounds, columns, sample_mask, runs, run, recipe)
+    nuisance, names = _nuisance(confounds, columns, sample_mask, runs, run, recipe, storage_options)
 
     results = {}
     first = 0
@@ -225,16 +229,16 @@ def extract(
 
 
 def _partials(
-    run: xr.DataArray, file: NiftiFile | None, operator: Operator, way: str, recipe: Recipe
+    run: xr.DataArray, file: ImageFile | None, operator: Operator, way: str, recipe: Recipe
 ) -> tuple[da.Array, tuple[float, float]]:
     """Partials of all atlases at once, and the scaling their results still need."""
     from daskroi import reduce
-    from daskroi.openimage import lazy_image
+    from daskroi.lazyimage import lazy_image
 
     fused, policy = way == "fused", recipe.nan_policy
     plan = recipe.plan
     if plan == "auto":
-        plan = "stream" if file is not None and not file.source.seekable else "blocks"
+        plan = "stream" if file is not None and not file.seekable else "blocks"
     if plan == "stream" and file is None:
         raise DaskroiError(
             "plan='stream' needs an image file as it lies on disk; this DataArray was computed "
@@ -302,7 +306,13 @@ def _labelled(
 
 
 def _nuisance(
-    confounds: Any, columns: Any, sample_mask: Any, runs: Any, run: xr.DataArray, recipe: Recipe
+    confounds: Any,
+    columns: Any,
+    sample_mask: Any,
+    runs: Any,
+    run: xr.DataArray,
+    recipe: Recipe,
+    storage_options: Mapping[str, Any] | None,
 ) -> tuple[list[Any], list[str]]:
     """Confounds to regress out, high-variance ones (lazy) first as in nilearn, and their names."""
     from daskroi.censor import sample_mask_to_bool
@@ -319,7 +329,7 @@ def _nuisance(
     if confounds is not None:
         n_time = run.sizes.get(TIME, 1)
         keep = sample_mask_to_bool(sample_mask, n_time, runs)
-        values, own = read_confounds(confounds, n_time, columns, keep)
+        values, own = read_confounds(confounds, n_time, columns, keep, storage_options)
         arrays.append(values)
         names += own
     elif columns is not None:
@@ -359,7 +369,7 @@ def _provenance(
     recipe: Recipe,
     confounds: list[str],
     run: xr.DataArray,
-    file: NiftiFile | None,
+    file: ImageFile | None,
 ) -> dict[str, Any]:
     """Attributes that say what was done; text and numbers only, for NetCDF takes nothing else."""
     import daskroi
@@ -367,7 +377,7 @@ def _provenance(
     return {
         "strategy": "lstsq" if solves(atlas, recipe) else recipe.strategy,
         "recipe": recipe.as_json(),
-        "source": file.source.url if file is not None else str(run.attrs.get("source", "")),
+        "source": file.url if file is not None else str(run.attrs.get("source", "")),
         "atlas": atlas.name,
         "atlas_hash": atlas.hash,
         "atlas_source": atlas.source or "",
@@ -378,7 +388,7 @@ def _provenance(
 
 
 def _warn_about_templates(
-    atlases: dict[str, AnyAtlas], run: xr.DataArray, file: NiftiFile | None
+    atlases: dict[str, AnyAtlas], run: xr.DataArray, file: ImageFile | None
 ) -> None:
     from daskroi.templates import template_of, warn_if_templates_differ
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import dask.array as da
     import xarray as xr
 
-    from daskroi.nifti import NiftiFile
+    from daskroi.imagefile import ImageFile
 
 __all__ = ["high_variance_confounds"]
 
@@ -107,7 +107,7 @@ def high_variance_confounds(
 
 
 def _of_file(
-    file: NiftiFile,
+    file: ImageFile,
     inside: NDArray[np.bool_] | None,
     n_confounds: int,
     percentile: float,

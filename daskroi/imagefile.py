@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +12,34 @@ import numpy as np
 
 from daskroi.grid import Grid
 
-__all__ = ["Box", "ImageFile"]
+__all__ = ["Box", "ImageFile", "current_watchers", "watch_slabs"]
 
 Box = tuple[slice, slice, slice, slice]
+
+# a slab fits the last-level cache of nothing, but is large against the cost of a read and small
+# against memory: 16 MiB is 4 volumes of 2 mm float32
+SLAB_BYTES = 16 << 20
+
+# A stream is one task to Dask, which cannot say how far it is, nor be stopped
+_watchers: list[Callable[[int], None]] = []
+
+
+@contextmanager
+def watch_slabs(watcher: Callable[[int], None]) -> Iterator[None]:
+    """Call ``watcher`` with the number of frames of every slab, for streams that begin meanwhile.
+
+    For progress bars, in this process; a watcher that raises ends the stream.
+    """
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def current_watchers() -> tuple[Callable[[int], None], ...]:
+    """Who watches now: a stream takes them along, so that it can be stopped late."""
+    return tuple(_watchers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +104,23 @@ class ImageFile(ABC):
         ndarray, dims (time, z, y, x)
             Not scaled, byte order as stored.
         """
+
+    def slab_frames(self, slab_bytes: int = SLAB_BYTES) -> int:
+        """Volumes in a slab of about ``slab_bytes``, at least one; whole chunks of the file."""
+        stored = self.chunks[0] if self.chunks else 1
+        most = max(1, slab_bytes // self.frame_bytes)
+        return min(self.frames, max(most // stored * stored, stored))
+
+    def slabs(self, slab_frames: int | None = None) -> Generator[tuple[int, np.ndarray]]:
+        """Read the run front to back as (first frame, slab as stored)."""
+        whole = tuple(slice(0, n) for n in self.grid.shape)
+        step = slab_frames or self.slab_frames()
+        watchers = current_watchers()
+        for start in range(0, self.frames, step):
+            slab = self.read_box((slice(start, min(start + step, self.frames)), *whole))  # type: ignore[arg-type]
+            yield start, slab
+            for watcher in watchers:
+                watcher(len(slab))
 
     @property
     def shape(self) -> tuple[int, ...]:

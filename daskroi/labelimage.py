@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
-from daskroi.labeltable import local_file
 from daskroi.regions import RegionIndex
 from daskroi.templates import template_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.nifti import NiftiFile
+    from daskroi.imagefile import ImageFile
 
 # of a run: fewer volumes that are some seconds apart may well be maps
 MANY = 20
@@ -144,10 +143,7 @@ def read_atlas_image(
     if isinstance(image, xr.DataArray):
         return _read_array(image, check)
     if isinstance(image, str | os.PathLike):
-        with local_file(image, storage_options) as local:
-            read = _read_file(local, None, check)
-        remote = "://" in os.fspath(image)
-        return replace(read, source=os.fspath(image), culprit=os.fspath(image)) if remote else read
+        return _read_file(image, None, check, storage_options)
     if hasattr(image, "dataobj") and hasattr(image, "header"):
         return _read_file(image, image.header, check)
     raise DaskroiTypeError(
@@ -192,21 +188,25 @@ def sparse_maps(volumes: Iterable[NDArray[Any]], shape: tuple[int, int, int]) ->
     )
 
 
-def _read_file(image: Any, header: Any, check: Check) -> LabelImage | MapsImage:
-    from daskroi.nifti import header_t_r
+def _read_file(
+    image: Any, header: Any, check: Check, storage_options: dict[str, Any] | None = None
+) -> LabelImage | MapsImage:
+    from daskroi.header import choose_t_r
+    from daskroi.nifti import read_sidecar_t_r
     from daskroi.openimage import as_file
 
-    file = as_file(image)
+    file = as_file(image, storage_options)
     if file is None:  # a nibabel image in memory
         culprit = image.get_filename() or "the atlas image"
         stored = _volumes(np.asanyarray(image.dataobj).T, culprit)
         grid = Grid.make(stored.shape[-3:], image.affine, culprit)
         source = image.get_filename()
         if stored.ndim == 4:
-            check(culprit, len(stored), header_t_r(source or "", header)[0])
+            sidecar = read_sidecar_t_r(source or "")
+            check(culprit, len(stored), choose_t_r(culprit, header, sidecar)[0])
         named = _short_name(source) if source else "atlas", culprit, source
         return _labels_or_maps(stored, grid, *named, template_of(source or "", header))
-    url = file.source.url
+    url = file.url
     template = template_of(url, header if header is not None else file.description)
     if file.frames > 1:
         check(url, file.frames, file.t_r)
@@ -219,7 +219,7 @@ def _read_file(image: Any, header: Any, check: Check) -> LabelImage | MapsImage:
     )
 
 
-def _physical(file: NiftiFile) -> Iterator[NDArray[Any]]:
+def _physical(file: ImageFile) -> Iterator[NDArray[Any]]:
     """Volumes of a file front to back, scaled."""
     for _, slab in file.slabs(1):
         yield slab[0] * np.float64(file.slope) + file.inter if file.scaled else slab[0]

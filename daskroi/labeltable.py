@@ -12,18 +12,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.remote import shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["local_file", "read_label_table", "some"]
+__all__ = ["read_label_table", "some"]
 
 # id, name (may hold spaces), R, G, B and mostly A
 _LUT_LINE = re.compile(r"\s*(-?\d+)\s+(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)(?:\s+\d+)?\s*$")
@@ -95,9 +95,8 @@ def read_label_table(
             f"lut has type {type(table).__name__}. Give a path, or a DataFrame with the columns "
             "'index' and 'name'."
         )
-    culprit = os.fspath(table)
-    with local_file(table, storage_options) as local, ByteSource.of(local).open() as file:
-        raw = file.read()
+    culprit = shown(os.fspath(table))
+    raw = ByteSource.of(table, storage_options).read()
     text = _decode(raw)
     for name, matches, read in _FORMATS:
         if matches(text):
@@ -107,46 +106,6 @@ def read_label_table(
     raise DaskroiError(
         f"{culprit}: the label table is empty. Give columns 'index' and 'name', or leave it out."
     )
-
-
-@contextmanager
-def local_file(
-    path: str | os.PathLike[str], storage_options: dict[str, Any] | None = None
-) -> Iterator[str]:
-    """Have a small file at a local path: itself, or a temporary download of a URL.
-
-    A `DaskroiError` raised inside names the URL, not the temporary file.
-
-    Examples
-    --------
-    >>> with local_file("atlas.nii.gz") as path:
-    ...     path
-    'atlas.nii.gz'
-    """
-    url = os.fspath(path)
-    if "://" not in url:
-        yield os.path.expanduser(url)
-        return
-    import tempfile
-
-    import fsspec
-
-    with tempfile.TemporaryDirectory(prefix="daskroi-") as folder:
-        try:
-            filesystem, remote = fsspec.url_to_fs(url, **(storage_options or {}))
-            local = os.path.join(folder, os.path.basename(remote.rstrip("/")))
-            filesystem.get_file(remote, local)
-        except FileNotFoundError as error:
-            raise DaskroiNotFoundError(f"{url}: no such file. Check the URL.") from error
-        except Exception as error:  # each filesystem raises its own
-            raise DaskroiError(
-                f"{url}: cannot be downloaded ({error or type(error).__name__}). Check the URL, "
-                "storage_options, and that fsspec's package for this protocol is installed."
-            ) from error
-        try:
-            yield local
-        except DaskroiError as error:
-            raise type(error)(str(error).replace(local, url)) from error
 
 
 def _decode(raw: bytes) -> str:

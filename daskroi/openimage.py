@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,34 +12,51 @@ import numpy as np
 from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
-from daskroi.image import DIMS, as_dims, grid_of, make_image
-from daskroi.nifti import NiftiFile, header_description, header_t_r
+from daskroi.header import choose_t_r, header_description
+from daskroi.image import as_dims, grid_of, make_image
+from daskroi.imagefile import ImageFile
+from daskroi.lazyimage import checked_chunks, lazy_image, remembered
+from daskroi.nifti import NiftiFile, read_sidecar_t_r
+from daskroi.remote import is_url, shown
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["as_file", "as_stored_file", "checked_chunks", "lazy_image", "open_image"]
-
-# a chunk of 32 MiB of stored voxels keeps two threads, with what they gather, under 150 MB
-CHUNK_BYTES = 32 << 20
+__all__ = ["as_file", "as_stored_file", "open_image"]
 
 
-def open_image(image: Any, chunks: Any = "auto", *, name: str | None = None) -> xr.DataArray:
+def open_image(
+    image: Any,
+    chunks: Any = "auto",
+    *,
+    name: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    index: bool | str = "auto",
+) -> xr.DataArray:
     """Open an image lazily: only its header is read.
 
     Parameters
     ----------
     image : str, Path, nibabel image or DataArray
-        ``.nii`` or ``.nii.gz`` (NIfTI-1 or -2), any other format nibabel reads as an array
-        on disk, a nibabel image (on disk or in memory), or a DataArray with dims
+        ``.nii`` or ``.nii.gz`` (NIfTI-1 or -2) or ``.nii.zarr``, as path or URL (``s3://``,
+        ``gs://``, ``https://``, whatever fsspec knows); a path of any other format nibabel reads
+        as an array on disk; a nibabel image (on disk or in memory), or a DataArray with dims
         (time, z, y, x) or (z, y, x), in any order, that has geometry (see `make_image`).
     chunks : "auto", int, str, tuple or dict
         Frames per chunk or bytes of whole volumes (``"64 MiB"``); as tuple or dict, what
         `dask.array.Array.rechunk` takes over (time, z, y, x). "auto" is whole volumes, about
-        32 MiB a chunk: disk order, so that a chunk is one contiguous read. Chunks that cut space
-        make every chunk read more than it keeps. A DataArray keeps its own.
+        32 MiB a chunk: disk order, so that a chunk is one contiguous read; of Zarr, whole stored
+        chunks. Chunks that cut space make every chunk of a NIfTI file read more than it keeps. A
+        DataArray keeps its own.
     name : str, optional
         Name of the DataArray; the file name without ending if not given.
+    storage_options : mapping, optional
+        For fsspec, where the image is at a URL: ``{"anon": True}`` for a public bucket,
+        credentials, an endpoint. They travel to the workers, and are never shown or written.
+    index : {"auto", True, False}
+        Whether ``.nii.gz`` is read by an index, so that any volume can be had without those before
+        it. "auto": if there is one (see `build_index`). True: the first who reads builds it, which
+        reads the whole file once.
 
     Returns
     -------
@@ -46,18 +64,20 @@ def open_image(image: Any, chunks: Any = "auto", *, name: str | None = None) -> 
         Physical values (slope and intercept applied): dtype as stored, float64 if scaled. ``time``
         in seconds when the JSON sidecar or the header gives a plausible repetition time, else
         frame numbers. ``z``, ``y``, ``x`` are voxel indices of the file; the scalar coordinate
-        ``affine`` places them. Attribute ``source`` is the path.
+        ``affine`` places them. Attribute ``source`` is the path or URL, without credentials.
 
     Raises
     ------
     DaskroiError
         No such file, not an image, damaged header, complex or RGB voxels, 5D, an affine that is
-        singular, fewer bytes than the header promises. The message names the file and the remedy.
+        singular, fewer bytes than the header promises; a server that refuses, or does not answer
+        for half a minute. The message names the file and the remedy.
 
     Notes
     -----
-    A gzip stream reads only from the front, so chunks of a ``.nii.gz`` are cheap in order and dear
-    out of order. `extract` recognises an image that is still what was opened and streams it.
+    A gzip stream reads only from the front, so without an index chunks of a ``.nii.gz`` are cheap
+    in order and dear out of order. `extract` recognises an image that is still what was opened and
+    streams it.
 
     Examples
     --------
@@ -72,15 +92,28 @@ def open_image(image: Any, chunks: Any = "auto", *, name: str | None = None) -> 
         image = as_dims(image)
         grid_of(image)
         return image
-    file = as_file(image)
+    file = as_file(image, storage_options, index=index)
     if file is not None:
-        default = os.path.basename(file.source.url).removesuffix(".gz").removesuffix(".nii")
-        return lazy_image(file, chunks, name=name or default)
+        return lazy_image(file, chunks, name=name or _stem(file.url))
     return _in_memory(image, chunks, name)
 
 
-def as_file(image: Any) -> NiftiFile | None:
-    """The file behind a path, a nibabel image or an untouched DataArray; None if in memory.
+def _stem(url: str) -> str:
+    return (
+        os.path.basename(url.rstrip("/"))
+        .removesuffix(".gz")
+        .removesuffix(".zarr")
+        .removesuffix(".nii")
+    )
+
+
+def as_file(
+    image: Any,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    index: bool | str = "auto",
+) -> ImageFile | None:
+    """The file behind a path, URL, nibabel image or untouched DataArray; None if in memory.
 
     Raises
     ------
@@ -93,9 +126,14 @@ def as_file(image: Any) -> NiftiFile | None:
         return as_stored_file(image)
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
-        if path.endswith((".nii", ".nii.gz")):
-            return NiftiFile.open(path)
-        return _open_other(path)
+        name = shown(path).rstrip("/")
+        if name.endswith(".zarr") or _is_zarr_folder(path):
+            from daskroi.niftizarr import ZarrImage
+
+            return ZarrImage.open(path, storage_options)
+        if name.endswith((".nii", ".nii.gz")):
+            return NiftiFile.open(path, storage_options, index=index)
+        return _open_other(path, storage_options)
     if not hasattr(image, "dataobj") or not hasattr(image, "affine"):
         raise DaskroiTypeError(
             f"An image is a path, a nibabel image or a DataArray, not {type(image).__name__}. "
@@ -104,10 +142,19 @@ def as_file(image: Any) -> NiftiFile | None:
     return _of_proxy(image)
 
 
-def _open_other(path: str) -> NiftiFile:
+def _is_zarr_folder(path: str) -> bool:
+    """Whether a local folder of any name is a Zarr group."""
+    names = ("zarr.json", ".zgroup")
+    return not is_url(path) and any(os.path.isfile(os.path.join(path, n)) for n in names)
+
+
+def _open_other(path: str, storage_options: Mapping[str, Any] | None) -> NiftiFile:
     """Formats other than single-file NIfTI: nibabel says where in the file the array lies."""
     import nibabel as nib
 
+    if is_url(path):
+        # perhaps NIfTI by another name, as behind many download links; says so if not
+        return NiftiFile.open(path, storage_options)
     source = ByteSource.of(path)  # says what is missing or empty
     try:
         image = nib.load(path)
@@ -145,16 +192,20 @@ def _of_proxy(image: Any) -> NiftiFile | None:
     source = ByteSource.of(proxy.file_like)
     dtype = np.dtype(proxy.dtype)
     shape, grid = _nibabel_grid(image, source.url, dtype)
+    run = len(shape) == 4
+    sidecar = read_sidecar_t_r(source.url) if run else None
+    t_r, t_r_source = choose_t_r(source.url, image.header, sidecar) if run else (None, "")
     return NiftiFile(
-        source,
-        grid,
-        shape[3] if len(shape) == 4 else None,
-        dtype.str,
-        int(proxy.offset),
-        float(proxy.slope),
-        float(proxy.inter),
-        *(header_t_r(source.url, image.header) if len(shape) == 4 else (None, "")),
-        header_description(image.header),
+        source=source,
+        grid=grid,
+        n_time=shape[3] if run else None,
+        dtype=dtype.str,
+        offset=int(proxy.offset),
+        slope=float(proxy.slope),
+        inter=float(proxy.inter),
+        t_r=t_r,
+        t_r_source=t_r_source,
+        description=header_description(image.header),
     ).checked()
 
 
@@ -189,116 +240,37 @@ def _in_memory(image: Any, chunks: Any, name: str | None) -> xr.DataArray:
     values = values.reshape(shape).T
     if values.dtype == bool:
         values = values.view(np.uint8)
-    t_r, t_r_source = header_t_r("", image.header) if len(shape) == 4 else (None, "")
+    t_r, t_r_source = choose_t_r("", image.header) if len(shape) == 4 else (None, "")
     wanted = checked_chunks(values.shape, values.dtype, chunks)
     return make_image(
         da.from_array(values, chunks=wanted), grid, t_r=t_r, t_r_source=t_r_source, name=name
     )
 
 
-def lazy_image(
-    file: NiftiFile, chunks: Any = "auto", *, stored: bool = False, name: str | None = None
-) -> xr.DataArray:
-    """A file as a lazy image: one task per chunk, each reading its own part.
-
-    Parameters
-    ----------
-    file : NiftiFile
-    chunks : "auto", int, str, tuple or dict
-        As in `open_image`.
-    stored : bool
-        Values as stored instead of physical ones.
-
-    Returns
-    -------
-    DataArray, dims (time, z, y, x) or (z, y, x)
-    """
-    import dask.array as da
-    from dask.base import tokenize
-
-    dtype = np.dtype(file.dtype).newbyteorder("=") if stored else file.value_dtype
-    sizes = checked_chunks(file.shape, np.dtype(file.dtype), chunks)
-    array = da.map_blocks(
-        _read_block,
-        file,
-        stored,
-        dtype=dtype,
-        chunks=sizes,
-        meta=np.empty((0,) * len(file.shape), dtype),
-        name=f"nifti-{tokenize(file, stored, sizes)}",
-    )
-    return make_image(
-        array,
-        file.grid,
-        t_r=file.t_r,
-        t_r_source=file.t_r_source,
-        name=name,
-        attrs={"source": file.source.url},
-    )
-
-
-def checked_chunks(
-    shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Any
-) -> tuple[tuple[int, ...], ...]:
-    """Chunks as Dask wants them; whole volumes unless something else was asked for."""
-    import dask.array as da
-
-    dims = DIMS[-len(shape) :]
-    wanted: Any = chunks
-    if not isinstance(chunks, dict | tuple | list):
-        if isinstance(chunks, str) and chunks == "auto":
-            chunks = max(1, CHUNK_BYTES // (int(np.prod(shape[-3:])) * dtype.itemsize))
-        wanted = {"time": chunks} if len(shape) == 4 else {}
-    if isinstance(wanted, dict):
-        unknown = set(wanted) - set(dims)
-        if unknown:
-            raise DaskroiError(
-                f"chunks names {sorted(map(str, unknown))}, which are not dims of the image. "
-                f"Use {', '.join(dims)}."
-            )
-        wanted = [wanted.get(d, -1) for d in dims]
-    try:
-        sizes = da.core.normalize_chunks(tuple(wanted), shape, dtype=dtype)
-        # Dask takes True for 1 and -7 for something
-        if any(isinstance(c, bool) for c in wanted) or min(map(min, sizes)) < 1:
-            raise ValueError("a chunk is a positive number of voxels, or -1 for all")
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise DaskroiError(
-            f"chunks={chunks!r} does not fit an image of shape {shape} ({_one_line(error)}). "
-            "Use 'auto', a number of frames, or a dict such as {'time': 50}."
-        ) from error
-    return sizes
-
-
-def _read_block(file: NiftiFile, stored: bool, block_info: Any = None) -> np.ndarray:
-    location = block_info[None]["array-location"]
-    frames = location[0] if file.n_time is not None else (0, 1)
-    space = tuple(slice(lo, hi) for lo, hi in location[-3:])
-    slab = file.read(*frames)[(slice(None), *space)]
-    if not stored and file.scaled:
-        slab = slab * np.float64(file.slope) + np.float64(file.inter)
-    # a copy only where the block is a part of a volume: it must not keep the whole slab alive
-    slab = np.ascontiguousarray(slab, dtype=slab.dtype.newbyteorder("="))
-    return slab if file.n_time is not None else slab[0]
-
-
-def as_stored_file(image: xr.DataArray) -> NiftiFile | None:
+def as_stored_file(image: xr.DataArray) -> ImageFile | None:
     """The file behind an image that is exactly what was opened, or None.
 
-    Recognised by the name of the Dask array, which is a hash of file and chunks: any operation on
-    the values gives another name.
+    Recognised by the name of the Dask array: any operation on the values gives another name. In
+    another process than the one that opened it, it is opened again to know.
     """
     import dask.array as da
     from dask.base import tokenize
 
+    if not isinstance(image.data, da.Array):
+        return None
+    name, chunks = image.data.name, image.data.chunks
     url = image.attrs.get("source")
-    if not isinstance(image.data, da.Array) or not isinstance(url, str):
+    if (file := remembered(name)) is not None:
+        return file
+    if not isinstance(url, str) or not name.startswith("nifti-"):
         return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said when it was opened
-            file = as_file(url)
-    except DaskroiError:
-        return None
-    name = f"nifti-{tokenize(file, False, image.data.chunks)}"
-    return file if file is not None and image.data.name == name else None
+    for index in (False, True):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # said when it was opened
+                file = as_file(url, index=index)
+        except DaskroiError:
+            return None
+        if file is not None and name == f"nifti-{tokenize(file, False, chunks)}":
+            return file
+    return None

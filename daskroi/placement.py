@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -97,12 +97,14 @@ class Mask:
         return there
 
 
-def load_mask(mask: Any) -> Mask:
+def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Mask:
     """Read a mask: non-zero and finite voxels; of a 4D mask, those non-zero in all volumes.
 
     Parameters
     ----------
-    mask : path, nibabel image, DataArray or Mask
+    mask : path, URL, nibabel image, DataArray or Mask
+    storage_options : mapping, optional
+        For fsspec.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def load_mask(mask: Any) -> Mask:
     """
     if isinstance(mask, Mask):
         return mask
-    image = open_image(mask)
+    image = open_image(mask, storage_options=storage_options)
     source = str(image.attrs.get("source", image.name or "the mask"))
     values = np.asarray(image.data)
     inside = np.isfinite(values) & (values != 0)

@@ -20,8 +20,8 @@ import numpy as np
 
 from daskroi import kernels
 from daskroi.kernels import REDUCERS, Reducer
+from daskroi.lazyimage import CHUNK_BYTES
 from daskroi.limits import limits_of, read_again
-from daskroi.openimage import CHUNK_BYTES
 from daskroi.operators import Operator, Voxelwise
 from daskroi.resampling import lowest_and_highest
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from dask.delayed import Delayed
 
-    from daskroi.nifti import NiftiFile
+    from daskroi.imagefile import ImageFile
 
 __all__ = ["block_partials", "dask_array", "finalize", "solve", "stream_partials"]
 
@@ -173,7 +173,7 @@ def _aggregate(x: np.ndarray, strategy: str, axis: Any, keepdims: bool) -> np.nd
 
 
 def stream_partials(
-    file: NiftiFile,
+    file: ImageFile,
     operator: Operator,
     strategy: str,
     nan_policy: str,
@@ -199,7 +199,7 @@ def stream_partials(
 
 
 def _stream(
-    file: NiftiFile,
+    file: ImageFile,
     operator: Operator,
     strategy: str,
     nan_policy: str,

@@ -6,15 +6,23 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, warn
+from daskroi.errors import (
+    DaskroiError,
+    DaskroiNotFoundError,
+    DaskroiPermissionError,
+    DaskroiTypeError,
+    warn,
+)
 from daskroi.labelimage import stem_of
 from daskroi.labeltable import read_label_table, some
+from daskroi.remote import StorageOptions, identify, is_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,17 +127,22 @@ def table_beside(
     --------
     >>> table_beside("nowhere/atlas_dseg.nii.gz")
     """
-    stem = stem_of(url)
+    stem = stem_of(url.rstrip("/"))
     stems = [stem, re.sub(r"_res-[A-Za-z0-9]+(?=_)", "", stem)]  # BIDS: one table for all res
     endings = [".tsv"] if stem.endswith(f"_{kind}") else [f"_{kind}.tsv", ".tsv"]
     candidates = list(dict.fromkeys(s + e for s in stems for e in endings))
-    if "://" not in url:
+    if not is_url(url):
         # lexists: a git-annex link without its content must fail by name, not be passed over
         return next((c for c in candidates if os.path.lexists(os.path.expanduser(c))), None)
-    import fsspec
-
-    filesystem, _ = fsspec.url_to_fs(url, **(storage_options or {}))
-    return next((c for c in candidates if filesystem.exists(c)), None)
+    if not url.endswith((".nii", ".nii.gz", ".nii.zarr")):
+        return None  # a signed URL is of one file
+    options = StorageOptions(storage_options)
+    for candidate in candidates:
+        # S3 forbids asking for what is not there, where one may not list
+        with suppress(DaskroiNotFoundError, DaskroiPermissionError):
+            identify(candidate, options)
+            return candidate
+    return None
 
 
 def name_by_position(

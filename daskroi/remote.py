@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -34,6 +34,15 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 8.0
 CONNECT_SECONDS, SILENCE_SECONDS = 30, 60
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 PASSING = {408, 425, 429}  # and all from 500
+# options that may stand in a message, for they say what went wrong
+HARMLESS = {
+    "endpoint_url",
+    "region_name",
+    "addressing_style",
+    "signature_version",
+    "anon",
+    "project",
+}
 
 
 class StorageOptions(Mapping[str, Any]):
@@ -78,8 +87,9 @@ class StorageOptions(Mapping[str, Any]):
 
         def texts(value: Any) -> Iterator[str]:
             if isinstance(value, Mapping):
-                for inner in value.values():
-                    yield from texts(inner)
+                for name, inner in value.items():
+                    if name not in HARMLESS:
+                        yield from texts(inner)
             elif isinstance(value, str) and len(value) > 3:
                 yield value
 
@@ -181,7 +191,7 @@ def identify(url: str, options: StorageOptions) -> tuple[int, str]:
 
     info = retried(url, options, ask)
     if info.get("type") == "directory":
-        raise DaskroiError(f"{shown(url)}: is a folder. Give the URL of one image file.")
+        raise DaskroiError(f"{shown(url)}: is a folder. Give the URL of one file.")
     if info.get("size") is None:
         raise DaskroiError(
             f"{shown(url)}: the server does not say how long the file is. Download it first."
@@ -327,7 +337,7 @@ def _named(url: str, options: Mapping[str, Any], error: Exception) -> DaskroiErr
                 f"Check name and credentials; for a public bucket pass storage_options={public}, "
                 f"for a requester-pays one {payer}."
             )
-        return DaskroiError(f"{shown(url)}: the server forbids reading it. {remedy}")
+        return DaskroiPermissionError(f"{shown(url)}: the server forbids reading it. {remedy}")
     not_there = isinstance(error, FileNotFoundError) and not _passes(error)
     if status in (404, 410) or (status is None and not_there):
         return DaskroiNotFoundError(f"{shown(url)}: no such file. Check the URL.")

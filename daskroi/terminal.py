@@ -290,7 +290,7 @@ def shown_compute(
 @contextmanager
 def _counted_slabs(bar: Bar) -> Iterator[None]:
     """Count frames as slabs come, and end streams when the user has pressed Ctrl-C."""
-    from daskroi.nifti import watch_slabs
+    from daskroi.imagefile import watch_slabs
 
     cancelled = threading.Event()
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError, warn
+from daskroi.header import plausible_t_r
 from daskroi.image import TIME, t_r_of, time_coordinate
-from daskroi.nifti import plausible_t_r
 from daskroi.recipe import Recipe
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.nifti import NiftiFile
+    from daskroi.imagefile import ImageFile
 
 __all__ = ["run_times"]
 
 
 def run_times(
-    recipe: Recipe, run: xr.DataArray, file: NiftiFile | None
+    recipe: Recipe, run: xr.DataArray, file: ImageFile | None
 ) -> tuple[float | None, Any]:
     """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
     known, source = t_r_of(run)
@@ -35,14 +35,14 @@ def run_times(
         clean.get(k) is not None for k in ("low_pass", "high_pass")
     )
     if known is None and filtered:
-        name = file.source.url if file is not None else "the image"
+        name = file.url if file is not None else "the image"
         raise DaskroiError(
             f"{name}: filtering needs the repetition time, and {doubt or 'the image has none'}. "
             "Pass t_r in seconds."
         )
     if known is None and "not a plausible" in doubt:
         assert file is not None
-        warn(f"{file.source.url}: {doubt} Time is counted in frames; pass t_r in seconds.")
+        warn(f"{file.url}: {doubt} Time is counted in frames; pass t_r in seconds.")
     if known is not None and not plausible_t_r(known):
         raise DaskroiError(
             f"The time coordinate says a TR of {known:g} s, which is not plausible. "

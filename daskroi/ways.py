@@ -34,7 +34,9 @@ __all__ = [
 BUNCH = {"maps", "rois", "labels", "lut", "description", "template", "atlas_type", "networks"}
 
 
-def named_atlases(given: Any) -> tuple[dict[str, AnyAtlas], bool]:
+def named_atlases(
+    given: Any, storage_options: Mapping[str, Any] | None = None
+) -> tuple[dict[str, AnyAtlas], bool]:
     """Load one atlas, or a dict of several; and which of both it was.
 
     Raises
@@ -42,11 +44,12 @@ def named_atlases(given: Any) -> tuple[dict[str, AnyAtlas], bool]:
     DaskroiError
         An empty dict, or as `load_atlas`.
     """
+    options = dict(storage_options) if storage_options else None
     if not isinstance(given, Mapping) or _is_bunch(given):
-        return {"": load_atlas(given)}, False
+        return {"": load_atlas(given, storage_options=options)}, False
     if not given:
         raise DaskroiError("atlas is an empty dict: nothing to extract. Give at least one atlas.")
-    return {name: load_atlas(one) for name, one in given.items()}, True
+    return {name: load_atlas(one, storage_options=options) for name, one in given.items()}, True
 
 
 def _is_bunch(given: Mapping[str, Any]) -> bool:

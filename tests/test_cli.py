@@ -691,7 +691,7 @@ BAD = {
         r"probseg\.nii\.gz: strategy='median' of weighted voxels",
     ),
     "no mask": (_options("--mask", "{folder}/no.nii"), r"no\.nii: no such file"),
-    "no confounds": (_options("--confounds", "{folder}/no.tsv"), r"no\.tsv: no such confounds"),
+    "no confounds": (_options("--confounds", "{folder}/no.tsv"), r"no\.tsv: no such file"),
     "short confounds": (_confounds("a\n1\n2\n"), rf"c\.tsv has 2 rows and .* {N_TIME} frames"),
     "nan confounds": (
         _options("--confounds", "{folder}/confounds.tsv"),

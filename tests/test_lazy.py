@@ -21,6 +21,7 @@ from daskroi.kernels import REDUCERS
 from daskroi.nifti import NiftiFile
 from daskroi.recipe import Recipe
 from daskroi.regions import RegionIndex
+from daskroi.remote import StorageOptions
 from daskroi.steps import CleanSteps
 
 
@@ -336,13 +337,13 @@ def test_every_spatial_option_is_in_the_key(files: dict[str, Any]) -> None:
         Recipe(),
         CleanSteps(high_pass=0.01, t_r=2.0),
         NiftiFile(
-            ByteSource("/x.nii", 1, 1, False),
-            dr.Grid.make((2, 2, 2), np.eye(4)),
-            3,
-            "<f4",
-            352,
+            source=ByteSource("/x.nii", 1, "1", False),
+            grid=dr.Grid.make((2, 2, 2), np.eye(4)),
+            n_time=3,
+            dtype="<f4",
+            offset=352,
         ),
-        ByteSource("/x.nii", 1, 1, False),
+        ByteSource("/x.nii", 1, "1", False),
         dr.Grid.make((2, 2, 2), np.eye(4)),
     ],
     ids=lambda v: type(v).__name__,
@@ -355,7 +356,8 @@ def test_changing_any_field_changes_the_token(value: Any) -> None:
         str: ["zscore_sample", "cosine", "/y.nii", "median", "omit"],
         tuple: [(("order", 3),), ((5.0,) * 4,) * 4, (3, 3, 3)],
         type(None): [0.25, "psc", 4],
-        ByteSource: [ByteSource("/z.nii", 1, 1, False)],
+        ByteSource: [ByteSource("/z.nii", 1, "1", False)],
+        StorageOptions: [StorageOptions({"anon": True})],
         dr.Grid: [dr.Grid.make((3, 2, 2), np.eye(4))],
     }
     token = dask.base.tokenize(value)

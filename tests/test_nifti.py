@@ -23,7 +23,9 @@ from images import OBLIQUE, STRAIGHT
 from niftis import nifti_bytes, write
 
 from daskroi.errors import DaskroiError, DaskroiWarning
-from daskroi.nifti import NiftiFile, header_t_r, plausible_t_r, watch_slabs
+from daskroi.header import choose_t_r, plausible_t_r
+from daskroi.imagefile import watch_slabs
+from daskroi.nifti import NiftiFile
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 RNG = np.random.default_rng(0)
@@ -224,7 +226,7 @@ def test_the_consumer_fails(run: NiftiFile) -> None:
 def test_the_reader_fails(run: NiftiFile, monkeypatch: pytest.MonkeyPatch) -> None:
     slabs = run.slabs(2)
     next(slabs)
-    monkeypatch.setattr(type(run.source), "fill", lambda *_: 1 / 0)
+    monkeypatch.setattr("daskroi.nifti.fill", lambda *_: 1 / 0)
 
     def rest() -> None:
         for _ in slabs:
@@ -539,7 +541,10 @@ def test_sidecar_that_does_not_say(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["{", "", '{"RepetitionTime": "two"}', "\udcff"])
 def test_sidecar_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "bold.json").write_text(text, "utf-8", errors="surrogateescape")
-    with pytest.raises(DaskroiError, match=r"bold\.json: no repetition time .* Repair or remove"):
+    with pytest.raises(
+        DaskroiError,
+        match=r"bold\.json: (no repetition|the file is empty)",
+    ):
         opened(tmp_path)
 
 
@@ -558,8 +563,8 @@ def test_a_volume_has_no_t_r(tmp_path: Path) -> None:
 
 
 def test_other_headers_have_no_t_r() -> None:
-    assert header_t_r("", nib.MGHImage(VOLUME, STRAIGHT).header)[0] is None
-    assert header_t_r("", object()) == (None, "neither header nor JSON sidecar gives one")
+    assert choose_t_r("", nib.MGHImage(VOLUME, STRAIGHT).header)[0] is None
+    assert choose_t_r("", object()) == (None, "neither header nor JSON sidecar gives one")
 
 
 def test_plausible() -> None:

@@ -19,8 +19,8 @@ from niftis import nifti_bytes, write
 from daskroi import kernels, reduce
 from daskroi.errors import DaskroiError
 from daskroi.kernels import NAN_POLICIES, REDUCERS
+from daskroi.lazyimage import lazy_image
 from daskroi.nifti import NiftiFile
-from daskroi.openimage import lazy_image
 from daskroi.operators import Direct, Part
 from daskroi.reduce import block_partials, dask_array, finalize, stream_partials
 from daskroi.regions import RegionIndex

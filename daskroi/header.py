@@ -1,0 +1,229 @@
+"""NIfTI headers: from bytes to what they say, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskroi.errors import DaskroiError, warn
+from daskroi.grid import Grid
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+__all__ = [
+    "checked_offset",
+    "choose_t_r",
+    "header_description",
+    "header_fields",
+    "parse_header",
+    "plausible_t_r",
+]
+
+# divided by, not multiplied with: 2530 * 1e-3 is 2.5300000000000002
+UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
+
+
+def plausible_t_r(t_r: float) -> bool:
+    """Whether a TR can be meant in seconds: 0.01 s to 30 s."""
+    return 0.01 <= t_r <= 30
+
+
+def parse_header(head: bytes, url: str, unit: str = "bytes") -> nib.Nifti1Header:
+    """Parse 348 or 540 bytes with nibabel, which knows both versions and both byte orders.
+
+    Parameters
+    ----------
+    head : bytes
+        What the file starts with; bytes beyond the header are not looked at.
+    url, unit : str
+        For error messages; ``unit`` is what ``head`` is counted in.
+    """
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+    from nibabel.spatialimages import HeaderDataError
+
+    for cls, size in ((Nifti1Header, 348), (Nifti2Header, 540)):
+        for endian, order in (("<", "little"), (">", "big")):
+            if int.from_bytes(head[:4], order) == size:  # type: ignore[arg-type]
+                if len(head) < size:
+                    raise DaskroiError(
+                        f"{url}: truncated, expected {size} {unit} and found {len(head)}. "
+                        "Copy or download it again."
+                    )
+                try:
+                    header = cls(head[:size], endianness=endian, check=False)
+                    magic = header["magic"].item()
+                except (HeaderDataError, ValueError) as error:
+                    raise DaskroiError(
+                        f"{url}: damaged NIfTI header ({error}). Copy or download it again."
+                    ) from error
+                if not magic.startswith((b"n+1", b"n+2")):
+                    pair = magic.startswith((b"ni1", b"ni2"))
+                    kind = "is the header of a .hdr/.img pair" if pair else "has no NIfTI magic"
+                    raise DaskroiError(
+                        f"{url}: {kind}. "
+                        "Convert it to a single .nii file (for example with nibabel.save)."
+                    )
+                return header
+    raise DaskroiError(
+        f"{url}: not a NIfTI image (no header of 348 or 540 bytes at its start). "
+        "Give a .nii or .nii.gz file, or convert it with nibabel."
+    )
+
+
+def header_fields(
+    header: nib.Nifti1Header,
+    url: str,
+    sidecar: Callable[[], tuple[float, str] | None] = lambda: None,
+) -> dict[str, Any]:
+    """What a header says, checked, as the fields of an `ImageFile`.
+
+    Parameters
+    ----------
+    header : nibabel header
+    url : str
+        For error messages.
+    sidecar : function
+        Asked, if the image is a run, for (t_r, path) of a JSON sidecar, which comes before the
+        header; or None.
+    """
+    shape, dtype = _checked_shape(url, header), _checked_dtype(url, header)
+    slope, inter = _checked_scaling(url, header)
+    run = len(shape) == 4
+    t_r, t_r_source = choose_t_r(url, header, sidecar()) if run else (None, "")
+    return {
+        "grid": Grid.make(shape[2::-1], _checked_affine(url, header), url),
+        "n_time": shape[3] if run else None,
+        "dtype": dtype.str,
+        "slope": slope,
+        "inter": inter,
+        "t_r": t_r,
+        "t_r_source": t_r_source,
+        "description": header_description(header),
+    }
+
+
+def _checked_shape(url: str, header: nib.Nifti1Header) -> tuple[int, ...]:
+    rank = int(header["dim"][0])
+    dims = [int(n) for n in header["dim"][1 : rank + 1]] if 1 <= rank <= 7 else []
+    if not dims or min(dims) < 1:
+        raise DaskroiError(
+            f"{url}: the header's dimensions {header['dim'].tolist()} are not those of an image. "
+            "The file is damaged; copy or download it again."
+        )
+    while len(dims) > 4 and dims[-1] == 1:
+        dims.pop()
+    if len(dims) > 4:
+        raise DaskroiError(
+            f"{url}: is {len(dims)}D, shape {tuple(dims)}; an image has 3 or 4 dimensions. "
+            "Split it along the last one."
+        )
+    return tuple(dims + [1] * (3 - len(dims)))
+
+
+def _checked_dtype(url: str, header: nib.Nifti1Header) -> np.dtype[Any]:
+    from nibabel.nifti1 import data_type_codes
+    from nibabel.spatialimages import HeaderDataError
+
+    code = int(header["datatype"])
+    try:
+        dtype, name = header.get_data_dtype(), data_type_codes.label[code]
+    except (HeaderDataError, KeyError) as error:
+        raise DaskroiError(
+            f"{url}: unknown NIfTI data type {code}, the file is damaged. "
+            "Copy or download it again."
+        ) from error
+    if dtype.kind in "iuf":
+        return dtype
+    if name == "float128":
+        raise DaskroiError(
+            f"{url}: holds 128-bit floats, which this machine cannot represent. "
+            "Save the image as float64."
+        )
+    raise DaskroiError(
+        f"{url}: holds {name} voxels (NIfTI data type {code}); region series are of real "
+        "numbers. Save the magnitude, or one channel, as its own image."
+    )
+
+
+def _checked_affine(url: str, header: nib.Nifti1Header) -> np.ndarray:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return header.get_best_affine()
+    except (HeaderDataError, ValueError) as error:
+        raise DaskroiError(
+            f"{url}: no affine can be made from the header ({error}). "
+            "Repair qform or sform (for example with nibabel's set_sform)."
+        ) from error
+
+
+def checked_offset(url: str, header: nib.Nifti1Header) -> int:
+    """Byte of a single file where voxels start."""
+    first = int(header["sizeof_hdr"]) + 4
+    offset = float(header["vox_offset"])
+    # single files must not start before the header ends; zero means "right after it"
+    if offset != 0 and not first <= offset < math.inf:
+        raise DaskroiError(
+            f"{url}: the header says that voxels start at byte {offset:g}, before it ends at "
+            f"{first}. The file is damaged; copy or download it again."
+        )
+    return int(header["vox_offset"]) or first
+
+
+def _checked_scaling(url: str, header: nib.Nifti1Header) -> tuple[float, float]:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        if np.isinf(header["scl_slope"]):  # nibabel takes it for "not scaled"
+            raise HeaderDataError
+        slope, inter = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise DaskroiError(
+            f"{url}: scl_slope={header['scl_slope']}, scl_inter={header['scl_inter']} cannot be "
+            "used as scaling. Repair the header."
+        ) from error
+    # None is NIfTI's "not scaled"
+    return (1.0 if slope is None else float(slope)), (0.0 if inter is None else float(inter))
+
+
+def choose_t_r(
+    url: str, header: Any, sidecar: tuple[float, str] | None = None
+) -> tuple[float | None, str]:
+    """The sidecar's repetition time, else the header's with its unit, if plausible; and whose."""
+    found = [] if sidecar is None else [sidecar]
+    unit, raw = "unknown", 0.0
+    # other formats have neither field; KeyError also for unit codes that NIfTI does not define
+    with suppress(KeyError, AttributeError, TypeError, ValueError, IndexError):
+        raw = float(header["pixdim"][4])
+        unit = header.get_xyzt_units()[1]
+    if raw > 0 and unit in UNITS_PER_SECOND:  # zero is "not said"; Hz and ppm are not times
+        # pixdim is float32: 0.72 would come out as 0.7200000286
+        found.append((float(f"{raw:.7g}") / UNITS_PER_SECOND[unit], "header"))
+    plausible = [f for f in found if plausible_t_r(f[0])]
+    if len(plausible) == 2 and not math.isclose(plausible[0][0], plausible[1][0], rel_tol=1e-3):
+        warn(
+            f"{url}: the header says TR {plausible[1][0]:g} s and {plausible[0][1]} says "
+            f"{plausible[0][0]:g} s; the sidecar's is used. Pass t_r to settle it."
+        )
+    if plausible:
+        return plausible[0]
+    if found:
+        t_r, where = found[0]
+        hint = (
+            f" It looks like milliseconds: t_r={t_r / 1e3:g}." if plausible_t_r(t_r / 1e3) else ""
+        )
+        where = "the header" if where == "header" else where
+        return None, f"{where} says {t_r:g} s, which is not a plausible TR.{hint}"
+    return None, "neither header nor JSON sidecar gives one"
+
+
+def header_description(header: Any) -> str:
+    """Free text of a header, which may name a template; empty in formats that have none."""
+    fields = (header[k].item() for k in ("descrip", "aux_file", "intent_name") if k in header)
+    return " ".join(f.decode("latin-1").strip("\0 ") for f in fields).strip()

@@ -1,0 +1,154 @@
+"""An image file as a lazy DataArray: one task per chunk, and which file it was."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskroi.errors import DaskroiError
+from daskroi.image import DIMS, make_image
+from daskroi.imagefile import ImageFile
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["CHUNK_BYTES", "checked_chunks", "default_chunks", "lazy_image", "remembered"]
+
+# a chunk of 32 MiB of stored voxels keeps two threads, with what they gather, under 150 MB
+CHUNK_BYTES = 32 << 20
+
+
+def lazy_image(
+    file: ImageFile, chunks: Any = "auto", *, stored: bool = False, name: str | None = None
+) -> xr.DataArray:
+    """A file as a lazy image: one task per chunk, each reading its own part.
+
+    Parameters
+    ----------
+    file : ImageFile
+    chunks : "auto", int, str, tuple or dict
+        As in `open_image`.
+    stored : bool
+        Values as stored instead of physical ones.
+
+    Returns
+    -------
+    DataArray, dims (time, z, y, x) or (z, y, x)
+    """
+    import dask.array as da
+    from dask.base import tokenize
+
+    dtype = np.dtype(file.dtype).newbyteorder("=") if stored else file.value_dtype
+    if isinstance(chunks, str) and chunks == "auto":
+        chunks = default_chunks(file)
+    sizes = checked_chunks(file.shape, np.dtype(file.dtype), chunks)
+    array = da.map_blocks(
+        _read_block,
+        file,
+        stored,
+        dtype=dtype,
+        chunks=sizes,
+        meta=np.empty((0,) * len(file.shape), dtype),
+        name=f"nifti-{tokenize(file, stored, sizes)}",
+    )
+    if not stored:
+        _remember(array.name, file)
+    return make_image(
+        array,
+        file.grid,
+        t_r=file.t_r,
+        t_r_source=file.t_r_source,
+        name=name,
+        attrs={"source": file.url},
+    )
+
+
+def default_chunks(file: ImageFile) -> Any:
+    """Whole volumes, about 32 MiB of them, and whole chunks as they are stored.
+
+    Examples
+    --------
+    >>> import daskroi as dr, tempfile
+    >>> from daskroi.openimage import as_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = dr.write_phantom(folder, dr.make_phantom((12, 14, 12), 20, n_regions=4))
+    ...     default_chunks(as_file(paths["image"]))
+    {'time': 20}
+    """
+    if file.n_time is None:
+        return -1
+    most = max(1, CHUNK_BYTES // file.frame_bytes)
+    if file.chunks is None:
+        return {"time": min(most, file.frames)}
+    stored = dict(zip(DIMS, file.chunks, strict=True))
+    if stored["time"] * file.frame_bytes > 2 * CHUNK_BYTES:
+        return stored  # long in time and small in space: whole volumes would not fit
+    return {"time": min(max(most // stored["time"], 1) * stored["time"], file.frames)}
+
+
+def checked_chunks(
+    shape: tuple[int, ...], dtype: np.dtype[Any], chunks: Any
+) -> tuple[tuple[int, ...], ...]:
+    """Chunks as Dask wants them; whole volumes unless something else was asked for."""
+    import dask.array as da
+
+    dims = DIMS[-len(shape) :]
+    wanted: Any = chunks
+    if not isinstance(chunks, dict | tuple | list):
+        if isinstance(chunks, str) and chunks == "auto":
+            chunks = max(1, CHUNK_BYTES // (int(np.prod(shape[-3:])) * dtype.itemsize))
+        wanted = {"time": chunks} if len(shape) == 4 else {}
+    if isinstance(wanted, dict):
+        unknown = set(wanted) - set(dims)
+        if unknown:
+            raise DaskroiError(
+                f"chunks names {sorted(map(str, unknown))}, which are not dims of the image. "
+                f"Use {', '.join(dims)}."
+            )
+        wanted = [wanted.get(d, -1) for d in dims]
+    try:
+        sizes = da.core.normalize_chunks(tuple(wanted), shape, dtype=dtype)
+        # Dask takes True for 1 and -7 for something
+        if any(isinstance(c, bool) for c in wanted) or min(map(min, sizes)) < 1:
+            raise ValueError("a chunk is a positive number of voxels, or -1 for all")
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())
+        raise DaskroiError(
+            f"chunks={chunks!r} does not fit an image of shape {shape} ({reason}). "
+            "Use 'auto', a number of frames, or a dict such as {'time': 50}."
+        ) from error
+    return sizes
+
+
+def _read_block(file: ImageFile, stored: bool, block_info: Any = None) -> np.ndarray:
+    location = block_info[None]["array-location"]
+    if file.n_time is None:
+        location = [(0, 1), *location]
+    time, z, y, x = (slice(lo, hi) for lo, hi in location)
+    block = file.read_box((time, z, y, x))
+    if not stored and file.scaled:
+        block = block * np.float64(file.slope) + np.float64(file.inter)
+    block = np.asarray(block, dtype=block.dtype.newbyteorder("="))
+    return block if file.n_time is not None else block[0]
+
+
+# by the name of the Dask array, which is a hash of file and chunks; a file is some hundred bytes.
+# Looked up, not opened again by the attribute "source": that has no credentials, and costs requests
+_opened: OrderedDict[str, ImageFile] = OrderedDict()
+_OPENED_LIMIT = 10_000
+
+
+def _remember(name: str, file: ImageFile) -> None:
+    _opened[name] = file
+    _opened.move_to_end(name)
+    while len(_opened) > _OPENED_LIMIT:
+        with suppress(KeyError):  # another thread was faster
+            _opened.popitem(last=False)
+
+
+def remembered(name: str) -> ImageFile | None:
+    """The file of a Dask array of this name, if this process opened it."""
+    return _opened.get(name)
