@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from daskroi.entities import in_order
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
-from daskroi.listing import exists, list_folder, local_or_url
-from daskroi.paths import child_of, dataset_root, fill_pattern, natural_key, printable, split_path
-from daskroi.remote import is_url, shown
+from daskroi.errors import DaskroiError, warn
+from daskroi.listing import list_folder, local_or_url
+from daskroi.paths import child_of, natural_key, printable, split_path
+from daskroi.remote import shown
 from daskroi.search import FILTERED, Found, as_images, beside, search
 from daskroi.selection import Selection
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["atlas_for", "describe_runs", "find_runs"]
+__all__ = ["describe_runs", "find_runs"]
 
 FILES = ("image", "mask", "confounds", "sidecar")
 # always there, so that what works on one dataset works on the next; others when a run has them
@@ -255,69 +255,3 @@ def _count(n: int, what: str) -> str:
 def _listed(words: list[str], most: int = 10) -> str:
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + more
-
-
-def atlas_for(
-    run: Mapping[str, Any] | pd.Series,
-    pattern: str,
-    root: str | None = None,
-    *,
-    storage_options: Mapping[str, Any] | None = None,
-) -> str:
-    """The atlas image of one run, by a pattern over its entities.
-
-    Parameters
-    ----------
-    run : mapping or Series
-        A row of the table from `find_runs`.
-    pattern : str
-        See `daskroi.entities.fill_pattern`:
-        ``anat/sub-{subject}[_ses-{session}]_space-{space}_desc-aparcaseg_dseg.nii.gz``. A
-        relative one is looked up in the folder of the run's session, of its subject, and of the
-        dataset; one that begins with ``{root}``, ``/`` or a protocol is taken as it is.
-    root : str, optional
-        Folder of the dataset; by default what holds the image's ``sub-`` folder.
-    storage_options : mapping, optional
-        For fsspec.
-
-    Returns
-    -------
-    str
-        Path or URL of a file that exists.
-
-    Raises
-    ------
-    DaskroiNotFoundError
-        None of the places has it; all of them are named.
-    DaskroiError
-        The pattern is wrong, or the run lacks an entity in it.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> (folder / "sub-01" / "anat").mkdir(parents=True)
-    >>> _ = (folder / "sub-01" / "anat" / "sub-01_dseg.nii.gz").write_bytes(b"")
-    >>> run = {"image": f"{folder}/sub-01/func/sub-01_bold.nii.gz", "subject": "01"}
-    >>> atlas_for(run, "anat/sub-{subject}_dseg.nii.gz").removeprefix(f"{folder}/")
-    'sub-01/anat/sub-01_dseg.nii.gz'
-    """
-    image = str(run["image"])
-    top = dataset_root(image) if root is None else local_or_url(root)
-    filled = fill_pattern(pattern, dict(run), root=top)
-    if filled.startswith("/") or is_url(filled):
-        places = [filled]
-    else:
-        folders = [top]
-        for entity, key in (("subject", "sub"), ("session", "ses")):
-            label = run.get(entity)
-            if isinstance(label, str):
-                folders.append(child_of(folders[-1], f"{key}-{label}"))
-        places = [child_of(folder, filled) for folder in reversed(folders)]
-    for place in places:
-        if exists(place, storage_options):
-            return place
-    raise DaskroiNotFoundError(
-        f"{printable(image)}: has no atlas {shown(places[0])}"
-        f"{''.join(f', nor {shown(p)}' for p in places[1:])}. Check the pattern {pattern!r}."
-    )

@@ -16,7 +16,6 @@ __all__ = [
     "BidsName",
     "checked_label",
     "entity_folder",
-    "entity_stem",
     "in_order",
     "long_name",
     "parse_name",
@@ -193,31 +192,6 @@ def present(entities: Mapping[str, Any]) -> dict[str, str]:
     # None, or the NaN that some pandas operations make of it
     kept = {e: v for e, v in found.items() if v is not None and v == v and v != ""}
     return {e: checked_label(e, v) for e, v in kept.items()}
-
-
-def entity_stem(entities: Mapping[str, Any], leave_out: Iterable[str] = ()) -> str:
-    """What names of files about a run begin with.
-
-    Parameters
-    ----------
-    entities : mapping of str to str or None
-        By long names: a row of a table of runs will do, other columns are not looked at.
-    leave_out : iterable of str
-        Long names of what is not to be in it.
-
-    Raises
-    ------
-    DaskroiError
-        A label that cannot stand in a file name.
-
-    Examples
-    --------
-    >>> entity_stem({"task": "rest", "subject": "01", "session": None}, leave_out=["space"])
-    'sub-01_task-rest'
-    """
-    out = set(leave_out)
-    pairs = present(entities).items()
-    return "_".join(f"{ENTITIES[e]}-{label}" for e, label in pairs if e not in out)
 
 
 def entity_folder(entities: Mapping[str, Any]) -> str:
