@@ -176,8 +176,6 @@ def _start(name: str, wants: dict[str, Any], options: dict[str, Any], patience: 
             else:
                 raise
             raise DaskroiError(f"{name}: {module} is not installed. {remedy}") from error
-        except TypeError as error:
-            raise DaskroiTypeError(f"{name}: {str(error).splitlines()[0]}.") from error
         keep = owned.pop_all()
     try:
         client = _client(
@@ -230,7 +228,7 @@ def _client(
             warnings.simplefilter("ignore", VersionMismatchWarning)
             return make(target, timeout=max(patience, 1), **options)
     except (OSError, ssl.SSLError, TimeoutError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]
         raise DaskroiError(
             f"{shown}: no connection to the scheduler ({reason}). Does it run, is its port "
             "open to this machine? A scheduler file may be left over from an earlier one."

@@ -6,6 +6,7 @@ when no worker comes. Names of options are those of that package.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import subprocess
@@ -16,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiTypeError
 
 __all__ = ["ENGINES", "Engine", "Wanted", "own_address"]
 
@@ -77,8 +78,9 @@ def start_local(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
     Without ``n_workers`` as many processes and threads as Dask finds right for the cores this
     process may use, each with its share of the memory it may use.
     """
-    from distributed import LocalCluster
+    from distributed import LocalCluster, Nanny, Worker
 
+    _check_names("local", options, LocalCluster, Nanny, Worker)
     if options.get("processes", True):
         options = {"host": "127.0.0.1"} | options
     if wanted.memory is not None:
@@ -104,7 +106,10 @@ def start_slurm(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
     """
     import dask
     from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.core import Job, JobQueueCluster
+    from dask_jobqueue.slurm import SLURMJob
 
+    _check_names("slurm", options, SLURMCluster, JobQueueCluster, SLURMJob, Job)
     given = {
         name: options.get(name, dask.config.get(f"jobqueue.slurm.{name}", None))
         for name in ("cores", "memory", "interface", "processes")
@@ -180,6 +185,7 @@ def start_kubernetes(wanted: Wanted, options: dict[str, Any], owned: ExitStack) 
     """Pods, by Dask's operator, which must be installed in the Kubernetes cluster."""
     from dask_kubernetes.operator import KubeCluster, make_cluster_spec
 
+    _check_names("kubernetes", options, KubeCluster)
     if wanted.security is not None:
         raise DaskroiError(
             "kubernetes: a cluster started from here cannot use TLS, the operator's client speaks "
@@ -232,12 +238,16 @@ ENGINES = {"local": start_local, "slurm": start_slurm, "kubernetes": start_kuber
 
 
 def own_address() -> str:
-    """This machine's address on the network of the SLURM controller.
+    """This machine's address on the network of the SLURM controller; needs SLURM.
 
-    Examples
-    --------
-    >>> own_address()  # doctest: +SKIP
-    '10.20.0.7'
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DaskroiError
+        No SLURM here, or the controller has no address.
     """
     from distributed.utils import get_ip
 
@@ -259,6 +269,16 @@ def own_address() -> str:
         "slurm: scontrol does not name the controller. Give interface=, the network between this "
         "machine and the nodes, such as 'ib0'."
     )
+
+
+def _check_names(engine: str, options: dict[str, Any], *classes: type) -> None:
+    """Said here: a worker would say it in its own process, and Dask only that it did not start."""
+    known = {name for one in classes for name in inspect.signature(one).parameters}
+    for name in options:
+        if name not in known:
+            raise DaskroiTypeError(
+                f"{engine}: {name}= is not an option of {classes[0].__name__}. See its help()."
+            )
 
 
 def _output(*command: str) -> str:

@@ -148,12 +148,12 @@ def check_environment(client: Client, shown: str) -> None:
         replies["scheduler"] = client.run_on_scheduler(environment)
     except Exception as error:
         # some sites forbid it; then the workers' word has to do
-        if isinstance(error, ImportError):
+        if _missing(error):
             replies["scheduler"] = error
     fatal: Counter[str] = Counter()
     doubtful: Counter[str] = Counter()
     for name, reply in replies.items():
-        if isinstance(reply, ImportError):
+        if isinstance(reply, BaseException) and _missing(reply):
             who = "its scheduler" if name == "scheduler" else f"the worker {name}"
             raise DaskroiError(
                 f"{shown}: daskroi cannot be imported by {who} ({_one_line(reply)}). Install "
@@ -170,6 +170,11 @@ def check_environment(client: Client, shown: str) -> None:
         raise DaskroiError(f"{shown}: this cannot work: {_listed(fatal)}. {REMEDY}")
     if doubtful:
         warn(f"{shown}: versions differ: {_listed(doubtful)}. {REMEDY}")
+
+
+def _missing(error: BaseException) -> bool:
+    # what a worker cannot unpickle comes back as a plain Exception that quotes the reason
+    return isinstance(error, ImportError) or "ModuleNotFoundError" in str(error)
 
 
 def _who(name: str, reply: Mapping[str, str]) -> str:

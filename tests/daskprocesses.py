@@ -1,0 +1,85 @@
+"""Real schedulers and workers, as a cluster starts them: processes of the command ``dask``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def dask_process(*args: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    """``dask ARGS`` on loopback, ended at the end; what it says is only shown when it fails."""
+    command = [sys.executable, "-m", "dask", *args, "--host", "127.0.0.1"]
+    command += ["--dashboard-address", "127.0.0.1:0"]
+    env = os.environ | dict(env or {})
+    # what tests send is unpickled there, by name
+    here = os.path.dirname(os.path.abspath(__file__))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), here)))
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def scheduler(folder: Path, *args: str) -> Iterator[tuple[str, Path]]:
+    """A scheduler; its address and its scheduler file."""
+    file = folder / "scheduler.json"
+    command = ("scheduler", "--port", "0", "--scheduler-file", str(file), *args)
+    with dask_process(*command) as process:
+        yield address_in(file, process), file
+
+
+@contextmanager
+def worker(to: str, *args: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    """A worker in one process, so that one pid is all of it."""
+    options = ("--no-nanny", "--nthreads", "1", "--memory-limit", "1GiB", "--death-timeout", "30")
+    with dask_process("worker", to, *options, *args, env=env) as process:
+        yield process
+
+
+def address_in(file: Path, process: subprocess.Popen) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(process.communicate()[1])
+        try:
+            return str(json.loads(file.read_text())["address"])
+        except (OSError, ValueError):
+            time.sleep(0.05)
+    raise TimeoutError(f"no scheduler wrote {file}")
+
+
+def listening(pids: Sequence[int]) -> set[str]:
+    """Addresses on which these processes listen."""
+    import psutil
+
+    return {
+        found.laddr.ip
+        for pid in pids
+        for found in psutil.Process(pid).net_connections("inet")
+        if found.status == psutil.CONN_LISTEN
+    }
+
+
+def mean(frames: int) -> float:
+    """Some real work: the extraction of a phantom, in whatever process this runs."""
+    import dask
+
+    import daskroi as dr
+
+    run = dr.make_phantom((12, 14, 12), n_time=frames, n_regions=4)
+    with dask.config.set(scheduler="synchronous"):
+        return float(dr.extract(run.image, run.atlas).mean())
