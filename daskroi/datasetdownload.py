@@ -28,7 +28,7 @@ __all__ = ["DownloadError", "checksum_record", "download"]
 
 # twice again for what may pass by itself, after 1 and 2 s: pooch's own back-off
 RETRIES = 2
-SECONDS = 30
+CONNECT_SECONDS, SILENCE_SECONDS = 10, 30
 PASSING = (408, 425, 429)  # and all from 500
 CHECKSUMS = ".checksums"
 PART = ".part-"
@@ -36,6 +36,9 @@ PART = ".part-"
 STALE_SECONDS = 24 * 3600
 # Harvard-Oxford unpacks to 30 MB or so
 UNPACKED_LIMIT = 2 * 1024**3
+
+
+NO_CONNECTION = "no connection"
 
 
 class DownloadError(Exception):
@@ -73,7 +76,7 @@ def download(
     sha256 : str
         Of what the URLs give. Without it, that of the first download, if there was one.
     verbose : int
-        0 is silent; else a progress bar, or a line per file where no one watches.
+        0 is silent; else a line per file, and a progress bar in a terminal or notebook.
 
     Returns
     -------
@@ -152,11 +155,11 @@ def _retrieve(name: str, url: str, part: Path, known: str, verbose: int) -> Path
     import requests
 
     def downloader(url: str, output: Any, keeper: Any) -> None:
-        with _progress(name, url, verbose) as bar:
+        with _progress(name, verbose) as bar:
             fetch = pooch.HTTPDownloader(
                 progressbar=bar,
                 chunk_size=1 << 16,
-                timeout=SECONDS,
+                timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
                 # some servers call a .gz compressed for the way, and requests would inflate it
                 headers={"Accept-Encoding": "identity", "User-Agent": "daskroi"},
             )
@@ -167,14 +170,21 @@ def _retrieve(name: str, url: str, part: Path, known: str, verbose: int) -> Path
                 if status < 500 and status not in PASSING:
                     raise _RefusedError(_reason(error)) from error
                 raise
+            except requests.ConnectionError as error:
+                # a machine without a network should say so at once
+                if _reason(error) == NO_CONNECTION:
+                    raise _RefusedError(NO_CONNECTION) from error
+                raise
         _check_whole(Path(output), name)
 
+    if verbose:
+        print(f"Downloading {name} from {shown(url)}", file=sys.stderr, flush=True)
     # pooch tells the user to copy hashes around
     pooch.get_logger().setLevel("WARNING")
     keeper = pooch.create(
         path=part,
         base_url="",
-        registry={name: f"sha256:{known}" if known else None},
+        registry={name: known or None},
         urls={name: url},
         retry_if_failed=RETRIES,
     )
@@ -214,14 +224,16 @@ def _reason(error: Exception) -> str:
         return f"{error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.exceptions.SSLError):
         return "its TLS certificate cannot be verified"
+    if isinstance(error, requests.ConnectTimeout):
+        return NO_CONNECTION
     if isinstance(error, requests.Timeout):
-        return f"no answer in {SECONDS} s"
+        return f"no answer in {SILENCE_SECONDS} s"
     # the texts of requests hold the whole URL, and with it what may be secret
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         broken = "IncompleteRead" in str(error) or "aborted" in str(error)
-        return "the connection broke off" if broken else "no connection"
+        return "the connection broke off" if broken else NO_CONNECTION
     if isinstance(error, requests.RequestException):
         return f"not a request one can make ({type(error).__name__})"
     return _without_advice(str(error))
@@ -259,9 +271,10 @@ def _unpack(archive: Path, folder: Path) -> dict[PurePosixPath, Path]:
                     "archive it should be. Nothing was unpacked."
                 )
             # links are left out, and macOS's "._" twins
-            content = None if name.name.startswith("._") else tar.extractfile(member)
-            if content is None or not member.isreg():
+            if not member.isreg() or name.name.startswith("._"):
                 continue
+            content = tar.extractfile(member)
+            assert content is not None, "which it is for regular files"
             local = folder / name
             local.parent.mkdir(parents=True, exist_ok=True)
             with local.open("wb") as out:
@@ -304,7 +317,7 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _progress(name: str, url: str, verbose: int) -> Iterator[Any]:
+def _progress(name: str, verbose: int) -> Iterator[Any]:
     """What pooch takes for a progress bar, drawn by rich; False for none."""
     if not verbose:
         yield False
@@ -314,7 +327,6 @@ def _progress(name: str, url: str, verbose: int) -> Iterator[Any]:
 
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
-        print(f"Downloading {name} from {shown(url)}", file=sys.stderr, flush=True)
         yield False
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daskroi.datasetdownload import DownloadError, checksum_record, download
-from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
 from daskroi.remote import shown
 
 __all__ = ["DataFile", "fetch_files", "folders_of", "own_folder"]
@@ -83,6 +83,11 @@ def fetch_files(
         Found nowhere, and no URL gave them: all folders and URLs are named.
     DaskroiError
         pooch is missing; the folder for downloads cannot be written.
+
+    Warns
+    -----
+    DaskroiWarning
+        Not the best alternative was downloaded.
     """
     for files in alternatives:
         found = [_find(file, data_dir) for file in files]
@@ -92,9 +97,16 @@ def fetch_files(
     failures: list[DownloadError] = []
     for files in alternatives:
         try:
-            return tuple(_have(file, data_dir, bases, verbose) for file in files)
+            had = tuple(_have(file, data_dir, bases, verbose) for file in files)
         except DownloadError as error:
             failures.append(error)
+            continue
+        if failures:
+            warn(
+                f"{had[0].name} is taken, for {alternatives[0][0].path} cannot be downloaded "
+                f"({failures[0]}). The same atlas, but its makers may differ in single voxels."
+            )
+        return had
     raise _nowhere(alternatives, failures, data_dir, remedy) from failures[0]
 
 
@@ -147,8 +159,10 @@ def _roots(paths: str | None) -> list[Path]:
 def _cache() -> Path:
     if named := os.environ.get("DASKROI_CACHE"):
         return Path(named).expanduser().absolute()
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:  # it comes with pooch, without which nothing was downloaded
+        return Path(os.path.expanduser("~/.cache/daskroi"))
     return Path(platformdirs.user_cache_dir("daskroi", appauthor=False))
 
 

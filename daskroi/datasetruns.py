@@ -128,19 +128,24 @@ def development_fmri(
     Looked for in ``data_dir``, ``$NILEARN_SHARED_DATA``, ``$NILEARN_DATA``, ``~/nilearn_data``
     (in ``development_fmri/`` or ``development_fmri/development_fmri/``) and the cache; then
     downloaded from the Open Science Framework, or from ``$DASKROI_DATASETS_URL`` if that is set:
-    blank-separated URLs below which files lie as in nilearn's data folder. The project publishes no
-    checksums; the SHA-256 of the first download is kept in ``.checksums`` beside the files, and a
-    later download must match it.
+    blank-separated URLs below which files lie as in nilearn's data folder. nilearn knows no
+    checksums of these files; the SHA-256 of the first download is kept in ``.checksums`` beside
+    them, and a later download must match it.
 
     Examples
     --------
     >>> data = development_fmri(n_subjects=1)  # doctest: +SKIP
     >>> dr.extract(data.func[0], atlas, confounds=data.confounds[0], t_r=data.t_r)  # doctest: +SKIP
+    >>> development_fmri(n_subjects=0)
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiTypeError: n_subjects=0 is no positive whole number. Give one, or None ...
     """
     check_choice("age_group", age_group, ("both", "adult", "child"))
+    count = _counted(n_subjects)
     options = {"data_dir": data_dir, "verbose": verbose}
     everyone = _participants(_development_file("participants.tsv", "yr3av"), options)
-    chosen = _chosen(everyone, _counted(n_subjects), age_group)
+    chosen = _chosen(everyone, count, age_group)
     keys = _osf_keys()
     runs = []
     for subject in chosen["participant_id"]:
@@ -167,7 +172,8 @@ def development_fmri(
         description=(
             "fMRI of children and adults watching Pixar's 'Partly Cloudy', OpenNeuro ds000228, "
             "preprocessed by fMRIPrep and brought to 4 mm for nilearn (https://osf.io/5hju4). "
-            "Cite Richardson et al. 2018, Nature Communications 9:1027. Licence: CC0."
+            "Cite Richardson et al. 2018, Nature Communications 9:1027. Licence, as nilearn has "
+            "it: usage is unrestricted for non-commercial research purposes."
         ),
     )
 

@@ -106,6 +106,10 @@ def harvard_oxford(
     --------
     >>> harvard_oxford("cort-maxprob-thr25-2mm").names[:2]  # doctest: +SKIP
     ['Frontal Pole', 'Insular Cortex']
+    >>> harvard_oxford("cort")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: atlas_name='cort' is not known. Use one of: 'cort-...
     """
     check_choice("atlas_name", atlas_name, HARVARD_OXFORD)
     part, kind, size = re.fullmatch(r"(\w+)-(.+)-(\d)mm", atlas_name).groups()  # type: ignore[union-attr]
@@ -186,6 +190,10 @@ def schaefer(
     --------
     >>> schaefer(400).names[:2]  # doctest: +SKIP
     ['7Networks_LH_Vis_1', '7Networks_LH_Vis_2']
+    >>> schaefer(resolution_mm=3)
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: resolution_mm=3 is not known. Use one of: 1, 2.
     """
     check_choice("n_rois", n_rois, tuple(range(100, 1001, 100)))
     check_choice("yeo_networks", yeo_networks, (7, 17))
