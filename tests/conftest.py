@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from servers import S3, Server, http_server, s3_server
 
 # the same examples in every run: a failure in CI is a failure at home. Timings are not tested
 settings.register_profile(
@@ -51,3 +54,26 @@ def real_run(real_data: Path) -> Path:
 def harvard_oxford(real_data: Path) -> Path:
     """The real cortical Harvard-Oxford atlas, with its table beside it."""
     return real_data / "atlases" / "HarvardOxford-cort-maxprob-thr25-2mm.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 protocol server, for all tests."""
+    pytest.importorskip("s3fs")
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str) -> S3:
+    """An empty bucket of its own."""
+    found = S3(s3_endpoint, f"bucket-{uuid.uuid4().hex}")
+    found.filesystem.mkdir(found.bucket)
+    return found
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Server]:
+    """A web server of the test's own folder that knows ranges, and faults when told to."""
+    with http_server(tmp_path) as server:
+        yield server
