@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daskroi.bytesource import STUBS
 from daskroi.datasetdownload import DownloadError, checksum_record, download
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
 from daskroi.remote import shown
@@ -17,8 +18,6 @@ from daskroi.remote import shown
 __all__ = ["DataFile", "fetch_files", "folders_of", "own_folder"]
 
 URL_VARIABLE = "DASKROI_DATASETS_URL"
-# what stands in place of a file whose content was not fetched, and the command that fetches it
-STUBS = {b"annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull"}
 
 
 @dataclass(frozen=True)
