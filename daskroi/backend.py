@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,38 +26,32 @@ class NiftiBackend(BackendEntrypoint):
     Examples
     --------
     >>> import daskroi as dr, tempfile
-    >>> run = dr.make_phantom((8, 9, 8), n_time=10, n_regions=4)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = dr.write_phantom(folder, run)["image"]
-    ...     dataset = xr.open_dataset(path, engine=NiftiBackend)
-    ...     dataset.image.isel(time=3, z=slice(None, None, -1)).values.shape
-    (8, 9, 8)
+    ...     paths = dr.write_phantom(folder, dr.make_phantom((8, 9, 7), 10, n_regions=4))
+    ...     xr.open_dataset(paths["image"], engine=NiftiBackend).image[3, ::-1].values.shape
+    (8, 9, 7)
     """
 
     description = "NIfTI images (.nii, .nii.gz, .nii.zarr), as daskroi reads them"
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "storage_options")
 
     def open_dataset(
-        self,
-        filename_or_obj: Any,
-        *,
-        drop_variables: str | Iterable[str] | None = None,
-        storage_options: dict[str, Any] | None = None,
+        self, filename_or_obj: Any, *, drop_variables: Any = None, storage_options: Any = None
     ) -> xr.Dataset:
         from daskroi.image import make_image
         from daskroi.lazyimage import default_chunks
         from daskroi.openimage import as_file
 
         file: Any = as_file(os.fspath(filename_or_obj), storage_options)
-        values, attrs = indexing.LazilyIndexedArray(_Voxels(file)), {"source": file.url}
-        timing: dict[str, Any] = {"t_r": file.t_r, "t_r_source": file.t_r_source}
-        # the same name for every file, so that runs combine
-        image = make_image(values, file.grid, name="image", attrs=attrs, **timing)
-        best = default_chunks(file)
+        voxels, attrs = _Voxels(file), {"source": file.url}
+        values = indexing.LazilyIndexedArray(voxels)
+        image = make_image(values, file.grid, t_r=file.t_r, t_r_source=file.t_r_source, attrs=attrs)
+        best = {} if file.n_time is None else default_chunks(file)
         chunks = {str(d): min(best.get(d, n), n) for d, n in image.sizes.items()}
         image.encoding = attrs | {"preferred_chunks": chunks}
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
-        dataset = image.to_dataset().drop_vars(drop, errors="ignore")
+        dataset = image.to_dataset(name="image").drop_vars(drop, errors="ignore")
+        dataset.set_close(voxels.close)
         dataset.encoding = attrs.copy()  # xarray would put the URL with its credentials
         return dataset
 
@@ -74,24 +67,31 @@ class _Voxels(BackendArray):
     def __init__(self, file: ImageFile) -> None:
         self.file, self.shape, self.dtype = file, file.shape, file.value_dtype
 
+    def close(self) -> None:
+        """Nothing: files are open only while they are read. xarray wants something to call."""
+
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        outer = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, outer, self._read)
+        if not isinstance(key, indexing.VectorizedIndexer):
+            return self._read(key.tuple)
+        support = indexing.IndexingSupport.OUTER
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        picked = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]  # ascending
+        picked = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
         shape = [n for p in picked for n in p.shape]
         if 0 in shape:
             return np.empty(shape, self.dtype)
-        frames, *space = [np.zeros(1, int)] * (4 - len(picked)) + [np.atleast_1d(p) for p in picked]
-        z, y, x = (slice(int(p[0]), int(p[-1]) + 1) for p in space)
+        picked = [np.zeros(1, int)] * (4 - len(picked)) + [np.atleast_1d(p) for p in picked]
+        frames, again = np.unique(picked[0], return_inverse=True)
+        z, y, x = (slice(int(p.min()), int(p.max()) + 1) for p in picked[1:])
         parts = []
         # frames with others in between are read each for itself
-        for run in np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1):
+        for run in np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1):
             part = self.file.read_box((slice(int(run[0]), int(run[-1]) + 1), z, y, x))
-            for axis, p in enumerate(space, 1):
-                part = part if (np.diff(p) == 1).all() else part.take(p - p[0], axis)
+            for axis, p in enumerate(picked[1:], 1):
+                part = part if (np.diff(p) == 1).all() else part.take(p - p.min(), axis)
             if self.file.scaled:
                 part = part * np.float64(self.file.slope) + np.float64(self.file.inter)
             parts.append(np.asarray(part, self.dtype))
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape)
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return (values if (np.diff(picked[0]) == 1).all() else values[again]).reshape(shape)
