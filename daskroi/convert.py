@@ -1,0 +1,104 @@
+"""`convert`: NIfTI to NIfTI-Zarr and back, voxels and header as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+from daskroi.errors import DaskroiError
+from daskroi.niftizarr import located
+from daskroi.remote import StorageOptions, shown
+
+__all__ = ["convert"]
+
+NIFTI = (".nii", ".nii.gz")
+
+
+def convert(
+    image: Any,
+    target: str | os.PathLike[str],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    **zarr_options: Any,
+) -> bool:
+    """Convert an image; what the target is called decides into what.
+
+    Parameters
+    ----------
+    image : path, URL, nibabel image or DataArray
+        See `daskroi.open_image`.
+    target : path or URL
+        ``….nii.zarr``, ``….nii`` or ``….nii.gz``.
+    storage_options : mapping, optional
+        For URLs at both ends.
+    overwrite : bool
+        Replace what is there.
+    **zarr_options
+        ``chunks``, ``shards``, ``compressor`` and ``zarr_format``; see `daskroi.to_zarr`.
+
+    Returns
+    -------
+    bool
+        Whether anything was written. False: the Zarr store holds this image already.
+
+    Raises
+    ------
+    DaskroiError
+        The target is there, or cannot be written, or has another ending.
+
+    Notes
+    -----
+    Header, extensions and voxels stay as they are, byte by byte: there and back again is the file
+    one began with, inflated. Only what follows the voxels is left out. Some 64 MiB are in memory.
+
+    Examples
+    --------
+    >>> import daskroi as dr, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = dr.write_phantom(folder, dr.make_phantom((8, 9, 7), n_time=10, n_regions=4))
+    ...     convert(paths["image"], f"{folder}/x.nii.zarr")
+    ...     convert(f"{folder}/x.nii.zarr", f"{folder}/back.nii.gz")
+    True
+    True
+    """
+    name = shown(os.fspath(target)).rstrip("/")
+    if name.endswith(".zarr"):
+        from daskroi.zarrwrite import to_zarr
+
+        return to_zarr(
+            image, target, storage_options=storage_options, overwrite=overwrite, **zarr_options
+        )
+    if not name.endswith(NIFTI):
+        raise DaskroiError(
+            f"{name}: its ending says neither NIfTI nor Zarr. Use .nii.zarr, .nii.gz or .nii."
+        )
+    if zarr_options:
+        raise DaskroiError(
+            f"{', '.join(zarr_options)}: of Zarr, but {name} is NIfTI. Leave them out."
+        )
+    _write_nifti(image, target, storage_options, overwrite)
+    return True
+
+
+def _write_nifti(
+    image: Any,
+    target: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None,
+    overwrite: bool,
+) -> None:
+    from daskroi.niftiwrite import write_nifti
+    from daskroi.zarrstore import exists
+    from daskroi.zarrwrite import source_of
+
+    location = located(target)
+    if not overwrite and _exists(location, StorageOptions(storage_options)):
+        raise DaskroiError(
+            f"{shown(location)}: is there already. Pass overwrite=True (--overwrite) to replace "
+            "it, or give another path."
+        )
+    source = source_of(image, storage_options)
+    with closing(source.slabs(0)) as slabs:
+        write_nifti(location, source.head, (slab for _, slab in slabs), storage_options)

@@ -1,0 +1,140 @@
+"""Zarr stores for paths and URLs, and how what is left of a broken-off conversion is told.
+
+Imports Zarr (0.5 s): import it inside functions.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
+
+from daskroi.errors import DaskroiError
+from daskroi.remote import StorageOptions, filesystem, is_url, retried
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer, BufferPrototype
+    from zarr.abc.store import ByteRequest, Store
+
+__all__ = [
+    "CONVERSION",
+    "NOTE",
+    "PART",
+    "WholeStore",
+    "below",
+    "exists",
+    "open_store",
+    "stamp",
+]
+
+# a conversion on disk goes into a folder of this ending, renamed when it is complete
+PART = ".part"
+# what is being converted, in the folder while it is; object stores know no renaming
+CONVERSION = ".daskroi-conversion.json"
+# our own attribute of the group: what it was converted from, and how
+NOTE = "daskroi"
+# what filesystems call what changes with the content
+VERSIONS = (
+    "ETag", "etag", "generation", "LastModified", "last_modified", "Last-Modified", "mtime",
+    "updated", "modified", "created", "size",
+)  # fmt: skip
+
+
+def below(location: str, name: str) -> str:
+    """Path or URL of something in a folder.
+
+    Examples
+    --------
+    >>> below("s3://bucket/x.nii.zarr/", "zarr.json")
+    's3://bucket/x.nii.zarr/zarr.json'
+    """
+    return f"{location.rstrip('/')}/{name}" if is_url(location) else os.path.join(location, name)
+
+
+def open_store(location: str, options: StorageOptions, *, read_only: bool = True) -> Store:
+    """A store at a path or URL; nothing is read.
+
+    Parameters
+    ----------
+    location : str
+    options : StorageOptions
+        For a URL.
+    read_only : bool
+    """
+    if not is_url(location):
+        return LocalStore(location, read_only=read_only)
+    found, path = filesystem(location, {**options, "asynchronous": True})
+    if not found.async_impl:
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+        found = AsyncFileSystemWrapper(found, asynchronous=True)
+    return FsspecStore(found, path=path.rstrip("/"), read_only=read_only)
+
+
+class WholeStore(WrapperStore[Any]):
+    """Reads an array all of whose chunks were written: one that is not there is an error.
+
+    Zarr reads a missing chunk as zeros, and an image with a hole would pass for a whole one.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        For the message.
+    """
+
+    def __init__(self, store: Store, name: str = "") -> None:
+        super().__init__(store)
+        self.name = name
+
+    def _with_store(self, store: Store) -> WholeStore:
+        return WholeStore(store, self.name)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Bytes of a key, as any store."""
+        found = await self._store.get(key, prototype, byte_range)
+        if found is None and not key.endswith((".json", ".zarray", ".zattrs", ".zgroup")):
+            raise DaskroiError(
+                f"{self.name}: chunk {key} is not there. Copy the store or convert the image again."
+            )
+        return found
+
+
+def exists(location: str, options: StorageOptions) -> bool:
+    """Whether a file or folder is there."""
+    if not is_url(location):
+        return os.path.exists(location)
+    found, path = filesystem(location, options)
+
+    def ask() -> bool:
+        found.invalidate_cache()
+        return bool(found.exists(path))
+
+    return retried(location, options, ask)
+
+
+def stamp(location: str, options: StorageOptions) -> str:
+    """What of a small file changes when it is written anew: times, size, ETag.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    """
+    if not is_url(location):
+        status = os.stat(location)
+        return f"{status.st_size} {status.st_mtime_ns}"
+    found, path = filesystem(location, options)
+
+    def ask() -> dict[str, Any]:
+        found.invalidate_cache(found._parent(path))
+        return found.info(path)
+
+    info = retried(location, options, ask)
+    return " ".join(f"{name}={info[name]}" for name in VERSIONS if info.get(name) is not None)
