@@ -94,7 +94,7 @@ def _write_nifti(
     from daskroi.zarrwrite import source_of
 
     location = located(target)
-    if not overwrite and _exists(location, StorageOptions(storage_options)):
+    if not overwrite and exists(location, StorageOptions(storage_options)):
         raise DaskroiError(
             f"{shown(location)}: is there already. Pass overwrite=True (--overwrite) to replace "
             "it, or give another path."
