@@ -179,9 +179,9 @@ def checked_label(entity: str, label: Any) -> str:
     daskroi.errors.DaskroiError: task='../../etc' cannot stand in a file name. Use letters and ...
     """
     text = str(label)
-    if not _LABEL.fullmatch(text):
+    if label is None or not _LABEL.fullmatch(text):
         raise DaskroiError(
-            f"{entity}={text!r} cannot stand in a file name. Use letters and digits only."
+            f"{entity}={label!r} cannot stand in a file name. Use letters and digits only."
         )
     return text
 

@@ -132,7 +132,7 @@ def list_folder(path: str, storage_options: Mapping[str, Any] | None = None) -> 
     ('sub-01_bold.nii',)
     """
     if is_url(path):
-        return _remote_folder(path, storage_options)
+        return _remote_or_problem(path, storage_options)
     return next(_local(path, lambda name: False))
 
 
@@ -165,7 +165,8 @@ def _local(root: str, wanted: Callable[[str], bool]) -> Iterator[Folder]:
             below, reached = child_of(path, name), followed
             if name in folder.links:
                 real = os.path.realpath(below)
-                if any(f"{one}/".startswith(f"{real}/") for one in followed):
+                here = (*followed, os.path.realpath(path))
+                if any(f"{one}/".startswith(f"{real}/") for one in here):
                     continue
                 reached = followed | {real}
             stack.append((below, path, reached))
@@ -203,9 +204,10 @@ def _walk_remote(
     from concurrent.futures import ThreadPoolExecutor
 
     forget(root, options)
-    top = _remote_folder(root, options)
-    if top.problem:
-        raise DaskroiError(top.problem)
+    try:
+        top = _remote_folder(root, options)
+    except DaskroiNotFoundError:
+        top = Folder(root)
     if not top.files and not top.folders:
         raise DaskroiNotFoundError(f"{shown(root)}: no such folder, or it is empty. Check the URL.")
     yield top
@@ -214,17 +216,23 @@ def _walk_remote(
         while level:
             below = [(f.path, name) for f in level for name in f.folders if wanted(name)]
             paths = [child_of(*pair) for pair in below]
-            listed = pool.map(lambda path: _remote_folder(path, options), paths)
+            listed = pool.map(lambda path: _remote_or_problem(path, options), paths)
             level = [replace(f, above=up) for f, (up, _) in zip(listed, below, strict=True)]
             yield from level
 
 
-def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
+def _remote_or_problem(path: str, options: Mapping[str, Any] | None) -> Folder:
     try:
-        found, inner = filesystem(path, options)
-        entries = retried(path, options or {}, lambda: found.ls(inner, detail=True))
+        return _remote_folder(path, options)
     except DaskroiError as error:
         return Folder(path, problem=str(error))
+
+
+def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
+    found, inner = filesystem(path, options)
+    # web servers send one that asks for a folder without slash elsewhere, at a request each
+    slash = "/" if inner.startswith("http") else ""
+    entries = retried(path, options or {}, lambda: found.ls(inner + slash, detail=True))
     files: list[str] = []
     folders: list[str] = []
     base = inner.strip("/")

@@ -176,7 +176,7 @@ def natural_key(text: str) -> tuple[Any, ...]:
     """
     # digits and others alternate, so that numbers are never compared with text
     pieces = re.split(r"([0-9]+)", text)
-    return (*(int(p) if i % 2 else p for i, p in enumerate(pieces)), text)
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(pieces)), text
 
 
 def printable(name: str) -> str:

@@ -64,7 +64,7 @@ class Found:
         """Say of images that have the same name in two folders: their results would as well."""
         by_name: dict[str, list[Run]] = {}
         for run in self.runs:
-            by_name.setdefault(stem_of(run.image.rpartition("/")[2]), []).append(run)
+            by_name.setdefault(stem_of(split_path(run.image)[1]), []).append(run)
         for runs in by_name.values():
             for run in runs[1:]:
                 run.problems.append(f"name: {printable(runs[0].image)} is named the same")
@@ -161,7 +161,7 @@ def _take(found: Found, index: FolderIndex, above: list[FolderIndex], selection:
             continue
         if not _is_ours(found, parts, selection):
             continue
-        found.see(parts.entities)
+        found.see(_words(parts))
         by_run.setdefault(parts.key(), []).append((name, parts))
     for copies in by_run.values():
         fitting = [c for c in copies if selection.failed(_words(c[1])) is None]
@@ -233,7 +233,7 @@ def beside(
     for (folder, name), image in zip(split, images, strict=True):
         parts = parse_name(name)
         if parts is not None:
-            found.see(parts.entities)
+            found.see(_words(parts))
         failed = selection.failed(_words(parts) if parts else {})
         if failed is not None:
             found.ignored[FILTERED] += 1
