@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,11 +26,27 @@ if TYPE_CHECKING:
 
     Target: TypeAlias = Path | UPath
 
-__all__ = ["as_target", "check_folder", "exists", "read_text", "sweep", "write", "write_together"]
+__all__ = [
+    "NotWrittenError",
+    "as_target",
+    "check_folder",
+    "exists",
+    "read_text",
+    "remove",
+    "remove_all",
+    "session_file",
+    "sweep",
+    "write",
+    "write_together",
+]
 
 # of a writer on another machine nobody can ask whether it lives; no file takes that long to write
 ORPHAN_SECONDS = 3600
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "oss2", "tos")
+
+
+class NotWrittenError(DaskroiError):
+    """Results cannot be written: nothing to do with the run, and likely so for the next ones."""
 
 
 def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Target:
@@ -238,7 +255,7 @@ def _put(files: Mapping[UPath, str | bytes]) -> None:
     placed: list[UPath] = []
     try:
         if len(files) > 1 and exists(last):
-            _remove(last)
+            remove(last)
         for path, content in files.items():
             placed.append(path)
             data = content.encode() if isinstance(content, str) else content
@@ -249,7 +266,7 @@ def _put(files: Mapping[UPath, str | bytes]) -> None:
         if len(files) > 1:
             for path in placed:
                 with suppress(Exception):  # what cannot be reached cannot be cleaned either
-                    _remove(path)
+                    remove(path)
         if isinstance(error, DaskroiError):
             raise _not_written(last.parent, error) from error
         raise
@@ -262,17 +279,27 @@ def _pipe(path: UPath, data: bytes) -> None:
     path.fs.pipe_file(path.path, data)
 
 
-def _remove(path: UPath) -> None:
-    def remove() -> None:
+def remove(path: Target) -> None:
+    """Remove a file, if it is there.
+
+    Examples
+    --------
+    >>> remove(as_target("memory://nowhere/x.tsv"))
+    """
+    if isinstance(path, Path):
+        path.unlink(missing_ok=True)
+        return
+
+    def work() -> None:
         with suppress(FileNotFoundError):
             path.fs.rm_file(path.path)
 
-    retried(str(path), path.storage_options, remove)
+    retried(str(path), path.storage_options, work)
 
 
-def _not_written(folder: Any, error: Exception) -> DaskroiError:
+def _not_written(folder: Any, error: Exception) -> NotWrittenError:
     why = getattr(error, "strerror", None) or str(error).rstrip(".")
-    return DaskroiError(
+    return NotWrittenError(
         f"{folder}: results cannot be written there ({why}). "
         "Nothing was left; give another folder, or make room."
     )
@@ -289,6 +316,35 @@ def _part(path: Path) -> Path:
     """A name in the same folder, for a rename to be one step; hidden from those who list *.tsv."""
     name = path.name.encode()[:180].decode(errors="ignore")  # a file name has 255 bytes at most
     return path.parent / f".{name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}.part"
+
+
+def remove_all(folder: Target) -> None:
+    """Remove a folder and all in it, if it is there.
+
+    Examples
+    --------
+    >>> remove_all(as_target("memory://nowhere"))
+    """
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+
+    def work() -> None:
+        with suppress(FileNotFoundError):
+            folder.fs.rm(folder.path, recursive=True)
+
+    retried(str(folder), folder.storage_options, work)
+
+
+def session_file(folder: Path) -> Path:
+    """A hidden name of this process's own, which `sweep` removes when the process is gone.
+
+    Examples
+    --------
+    >>> session_file(Path("out")).name.startswith(".session.")
+    True
+    """
+    return _part(folder / "session")
 
 
 def _host() -> str:

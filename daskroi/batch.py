@@ -1,0 +1,264 @@
+"""`extract_cohort`: many runs, few at a time, each of them complete or not there.
+
+runs → jobs → what is not up to date → a window of tasks → results written by the workers →
+``runs.tsv``. Nothing here grows with the number of runs but files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import daskroi
+from daskroi import runstable
+from daskroi.cohortatlas import cohort_atlases
+from daskroi.errors import DaskroiError
+from daskroi.job import LINK, Job, Work
+from daskroi.jobs import jobs_of, parse_shard
+from daskroi.memory import available_memory
+from daskroi.outputs import as_target, check_folder, read_text, remove, session_file, write
+from daskroi.paths import dataset_root
+from daskroi.planning import Plan, plan_of
+from daskroi.progress import show_progress
+from daskroi.recipe import Recipe
+from daskroi.remote import is_url
+from daskroi.runstable import RunsTable
+from daskroi.session import Session
+from daskroi.summary import Summary
+from daskroi.unsaid import keeping_warnings
+from daskroi.window import ClusterWindow, ThreadWindow, Window, default_client
+
+if TYPE_CHECKING:
+    from daskroi.outputs import Target
+
+__all__ = ["extract_cohort"]
+
+BIDS_VERSION = "1.10.0"
+
+
+def extract_cohort(
+    runs: Any,
+    atlases: Any,
+    out: Any,
+    *,
+    confounds: Any = None,
+    mask: Any = "auto",
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    stop_on_first_crash: bool = False,
+    shard: Any = None,
+    cohort_zarr: bool = False,
+    max_in_flight: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = True,
+    dry_run: bool = False,
+    **recipe: Any,
+) -> Summary | Plan:
+    """Extract region time series from many runs, on a Dask cluster or on this machine.
+
+    Parameters
+    ----------
+    runs : DataFrame, or dict of name → path, or iterable of paths
+        From `find_runs`, or images by path or URL. An iterator is read as runs are done, so it may
+        be long.
+    atlases : what `extract` takes as ``atlas``, a list of these, or dict of name → these
+        Names stand in file names. A pair of a path pattern and a table is an atlas per subject:
+        ``("anat/sub-{subject}_desc-aparcaseg_dseg.nii.gz", "aparcaseg.tsv")``; the regions are
+        the table's for all of them. See `atlas_for`.
+    out : path or URL
+        Folder for results; made when missing.
+    confounds : str, tuple, dict or ConfoundRecipe, optional
+        Strategy by name ("36P", "scrubbing" …), or keywords of `load_confounds`:
+        ``{"strategy": "36P", "fd_threshold": 0.3}``. Needs fMRIPrep's tables. Strategies that XCP-D
+        detrends are detrended unless ``detrend`` says otherwise.
+    mask : "auto", path, URL or None
+        "auto" is each run's own, where there is one.
+    client : distributed.Client, "threads", or None
+        Where runs are extracted. None: the client that is current, else threads of this process.
+    storage_options : mapping, optional
+        For fsspec, for all URLs. Goes to the workers, and into no file.
+    overwrite : bool
+        Extract again what is up to date.
+    retry_failed : bool
+        Try runs again that have failed before with the same input and recipe. Runs that failed
+        because a worker died or results could not be written are tried again in any case.
+    stop_on_first_crash : bool
+        Stop at the first failure; otherwise the others go on.
+    shard : (i, n) or "i/n", optional
+        Of the runs only every n-th, from the i-th (from 1). Shards may run at the same time, on
+        machines that know nothing of each other.
+    cohort_zarr : bool
+        Have all runs in ``cohort.zarr`` as well; see Notes.
+    max_in_flight : int, optional
+        Runs submitted and not done; 2 for every thread of the workers if not given.
+    memory : str or int, optional
+        Without a cluster: what runs may need together ("4 GB"); 3/4 of what is free if not given.
+    progress : bool
+        Show how far it is.
+    dry_run : bool
+        Do nothing, and return a `Plan`.
+    **recipe
+        ``strategy``, ``standardize``, ``low_pass``, ``smoothing_fwhm`` …: see `extract`.
+
+    Returns
+    -------
+    Summary
+        Counts and, as ``runs``, the table ``runs.tsv``.
+
+    Raises
+    ------
+    DaskroiError
+        Bad input that concerns all runs; two runs whose results would have one name; results
+        cannot be written; the scheduler is gone. What was done until then is kept and found again.
+        What is wrong with a run is no error: it is in the table.
+
+    Notes
+    -----
+    A run's results come into place together, the sidecar last, and a rerun skips them as long as
+    images, masks, confounds, atlas, recipe and the version of the numbers are the same. Workers
+    write them, or, where they do not see the output folder, send them here. Of a run that fails,
+    the reason is in ``runs.tsv`` and the traceback in ``logs/``.
+
+    Workers hold runs back while their memory would not suffice, by an estimate from the header.
+
+    ``cohort.zarr`` is made of the tables, in the order of the runs, while they come; not with
+    ``shard``: then by `build_cohort_zarr` afterwards. A run exists in it when it is complete.
+
+    Examples
+    --------
+    >>> import daskroi as dr, tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> phantom = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> image = dr.write_phantom(folder / "in", phantom)["image"]
+    >>> done = extract_cohort([image], phantom.atlas, folder / "out", mask=None, progress=False)
+    >>> done
+    <Summary: 1 run: 1 done>
+    >>> extract_cohort([image], phantom.atlas, folder / "out", mask=None, progress=False).skipped
+    1
+    """
+    part = parse_shard(shard)
+    if cohort_zarr and part is not None:
+        raise DaskroiError(
+            "cohort_zarr=True and shard= do not go together: two shards would write one store. "
+            "Build it when all are done: build_cohort_zarr, or daskroi bids ... group."
+        )
+    target = as_target(out, storage_options)
+    jobs, total = jobs_of(runs)
+    first = next(jobs)
+    jobs = chain([first], jobs)
+    if part is not None:
+        number, count = part
+        jobs = (job for job in jobs if job.position % count == number - 1)
+        total = None if total is None else len(range(number - 1, total, count))
+    with ExitStack() as stack:
+        work = _work(target, atlases, confounds, mask, storage_options, recipe, first)
+        table = RunsTable(target, part)
+        stack.callback(table.close)
+        session = Session(work, table, overwrite, retry_failed)
+        if dry_run:
+            found = ((c.job, c.status, c.reason) for c in session.checked(jobs))
+            return plan_of(found, work)
+        check_folder(target)
+        runstable.sweep_tables(target)
+        _describe_dataset(target, work.root)
+        stack.enter_context(keeping_warnings())
+        window = _window(client, work, max_in_flight, memory, stack)
+        session.display = stack.enter_context(closing(show_progress(total, progress)))
+        if cohort_zarr:
+            from daskroi.cohortzarr import CohortZarr, InOrder
+
+            session.zarr = InOrder(CohortZarr(target))
+        session.run(jobs, window, stop_on_first_crash)
+    return session.summary()
+
+
+def _work(
+    out: Target,
+    atlases: Any,
+    confounds: Any,
+    mask: Any,
+    storage_options: Mapping[str, Any] | None,
+    recipe: dict[str, Any],
+    first: Job,
+) -> Work:
+    from daskroi.confoundrecipe import ConfoundRecipe
+
+    denoising = None
+    if confounds is not None:
+        if isinstance(confounds, ConfoundRecipe):
+            denoising = confounds
+        elif isinstance(confounds, Mapping):
+            denoising = ConfoundRecipe.make(**confounds)
+        else:
+            denoising = ConfoundRecipe.make(confounds)
+        if denoising.detrend:
+            recipe = {"detrend": True} | recipe
+    for name in ("confounds", "sample_mask", "runs", "columns", "mask_img"):
+        if name in recipe:
+            raise DaskroiError(
+                f"{name}= is of one run, and here are many. Use confounds= and mask= of "
+                "extract_cohort."
+            )
+    chunks = {k: recipe[k] for k in ("chunks",) if k in recipe}
+    options = {k: v for k, v in recipe.items() if k not in chunks}
+    said = json.loads(Recipe.make(**options).as_json())
+    return Work(
+        out,
+        cohort_atlases(atlases, storage_options),
+        options | chunks,
+        said,
+        denoising,
+        None if mask is None else str(mask),
+        dict(storage_options or {}),
+        root=dataset_root(first.image) if dict(first.entities).get("subject") else "",
+    )
+
+
+def _window(
+    client: Any, work: Work, most: int | None, memory: str | int | None, stack: ExitStack
+) -> Window:
+    """Where runs are extracted; leaving ``stack`` gives up what is not done."""
+    from dask.utils import parse_bytes
+
+    client = default_client() if client is None else client
+    if client is None or client == "threads":
+        given = available_memory() if memory is None else parse_bytes(memory)
+        window: Window = ThreadWindow(replace(work, memory=given), most=most)
+    else:
+        token = ""
+        if isinstance(work.out, Path):
+            # by this, workers find out whether they see the folder
+            path = session_file(work.out / runstable.LOGS)
+            write(path, "")
+            stack.callback(remove, path)
+            token = f"{runstable.LOGS}/{path.name}"
+        window = ClusterWindow(client, replace(work, token=token), most)
+    stack.callback(window.close)
+    return window
+
+
+def _describe_dataset(out: Target, root: str) -> None:
+    """``dataset_description.json``, unless another program's stands there."""
+    path = out / "dataset_description.json"
+    link = root if is_url(root) else Path(root).as_uri() if root else ""
+    said = {
+        "Name": "Region time series",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "daskroi", "Version": daskroi.__version__}],
+        **({"DatasetLinks": {LINK: link}} if link else {}),
+    }
+    text = json.dumps(said, indent=2) + "\n"
+    try:
+        there = read_text(path)
+    except FileNotFoundError:
+        there = ""
+    if there != text and ("daskroi" in there or not there):
+        write(path, text)

@@ -1,0 +1,396 @@
+"""One run of a cohort: what is to be done, whether it is done already, and doing it.
+
+A `Work` is what all runs have in common and travels once; a `Job` is a few strings. Neither holds
+voxels of a run, so a task costs the scheduler a kilobyte or two.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskroi import store
+from daskroi.cohortatlas import SubjectAtlas
+from daskroi.errors import DaskroiError
+from daskroi.memory import gate, peak_memory, reset_peak
+from daskroi.outputs import NotWrittenError, exists, sweep, write_together
+from daskroi.paths import bids_uri
+from daskroi.remote import shown
+from daskroi.sidecar import NUMERICS, fingerprints, read_sidecar, sidecar_of
+from daskroi.unsaid import kept_warnings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from daskroi.confoundrecipe import ConfoundRecipe
+    from daskroi.outputs import Target
+    from daskroi.placement import AnyAtlas
+    from daskroi.store import Written
+
+__all__ = ["LINK", "Job", "Outcome", "Work", "content_key", "failure", "run_job"]
+
+LINK = "preprocessed"  # what dataset_description.json calls the dataset the runs are from
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, by the files it consists of.
+
+    Parameters
+    ----------
+    position : int
+        In the table of runs.
+    name : str
+        Folder below the output folder, and what names of results begin with:
+        ``sub-01/func/sub-01_task-rest``.
+    image, mask, confounds, sidecar : str or None
+        Paths or URLs.
+    entities : tuple of (name, label) pairs
+        BIDS entities by long name.
+    """
+
+    position: int
+    name: str
+    image: str
+    mask: str | None = None
+    confounds: str | None = None
+    sidecar: str | None = None
+    entities: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """What names of results begin with."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """As a row of the table of runs."""
+        return {"image": self.image, **dict(self.entities)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: small, whatever the size of the run.
+
+    Parameters
+    ----------
+    status : {"ok", "failed"}
+    reason : str
+        Of a failure, in one line.
+    trace : str
+        Of a failure: the traceback.
+    key : str
+        Of a failure that will come again with the same input: the run's content key.
+    fatal : bool
+        Results cannot be written: the next runs would fail as well.
+    seconds, peak_bytes, read_bytes : numbers
+        Time; largest memory of the process meanwhile; size of the image file.
+    frames, kept, lost : int
+        Frames of the run, those not censored; regions without a voxel, of all atlases.
+    warnings : tuple of str
+    files : tuple of dict of str to str
+        Results as text, a dict per atlas, by path below the output folder, where the worker does
+        not see that folder. Empty otherwise: they are written.
+    """
+
+    status: str = "ok"
+    reason: str = ""
+    trace: str = ""
+    key: str = ""
+    fatal: bool = False
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    read_bytes: int = 0
+    frames: int = 0
+    kept: int = 0
+    lost: int = 0
+    warnings: tuple[str, ...] = ()
+    files: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is done to every run, and where results go.
+
+    Parameters
+    ----------
+    out : Path or UPath
+    atlases : dict of name to atlas or SubjectAtlas
+    options : dict
+        Keywords of `daskroi.extract`.
+    recipe : dict
+        What these come to, as it stands in sidecars.
+    confounds : ConfoundRecipe or None
+    mask : "auto", path, URL or None
+        "auto" is the run's own.
+    storage_options : mapping
+        For all URLs; not shown.
+    token : str
+        Name of a file in ``out`` by which a worker knows that it sees that folder.
+    root : str
+        Folder of the dataset, for BIDS URIs.
+    memory : int or None
+        Bytes that runs in one process may need together, where Dask has no limit for it.
+    """
+
+    out: Target
+    atlases: dict[str, AnyAtlas | SubjectAtlas]
+    options: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    confounds: ConfoundRecipe | None = None
+    mask: str | None = "auto"
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    token: str = ""
+    root: str = ""
+    memory: int | None = None
+
+    def mask_of(self, job: Job) -> str | None:
+        """Path of the mask that a run gets."""
+        return job.mask if self.mask == "auto" else self.mask
+
+    def paths_of(self, job: Job) -> dict[str, Written]:
+        """Where results go, by atlas."""
+        folder = self.out.joinpath(*job.name.split("/")[:-1])
+        return {
+            name: store.named_paths(folder, job.prefix, name, self._stat(atlas))
+            for name, atlas in self.atlases.items()
+        }
+
+    def _stat(self, atlas: AnyAtlas | SubjectAtlas) -> str:
+        from daskroi.maps import MapsAtlas
+
+        solved = self.options.get("maps_method") == "lstsq" and isinstance(atlas, MapsAtlas)
+        return "lstsq" if solved else self.options.get("strategy", "mean")
+
+    @cached_property
+    def _denoising(self) -> dict[str, Any]:
+        # what is the same for all runs: which columns were found stands in "Confounds"
+        if self.confounds is None:
+            return {}
+        groups = [f"{c.pattern} {c.mask}".strip() for c in self.confounds.groups]
+        return _plain(asdict(replace(self.confounds, groups=())) | {"groups": groups})
+
+    def identities(self, job: Job) -> dict[str, dict[str, Any]]:
+        """What results would be made of, by atlas: all that settles their numbers.
+
+        No file is opened, only looked at.
+
+        Raises
+        ------
+        DaskroiNotFoundError
+            One is not there.
+        """
+        given = {"image": job.image, "sidecar": job.sidecar, "mask": self.mask_of(job)}
+        if self.confounds is not None:
+            given["confounds"] = job.confounds
+            if job.confounds is not None and any(c.mask for c in self.confounds.groups):
+                # which component is of which mask stands only there
+                given["confounds_sidecar"] = job.confounds.removesuffix(".tsv") + ".json"
+        files = fingerprints(given, self.storage_options)
+        found = {}
+        for name, atlas in self.atlases.items():
+            own, said = {}, {}
+            if isinstance(atlas, SubjectAtlas):
+                path = atlas.path_of(job.row, self.storage_options)
+                own = fingerprints({"atlas": path}, self.storage_options)
+                said = {"Name": name, "Pattern": atlas.pattern, "TableSHA256": atlas.table_hash}
+            else:
+                said = {"Name": name, "SHA256": atlas.hash}
+            found[name] = {
+                "Inputs": files | own,
+                "Atlas": said,
+                "Recipe": self.recipe,
+                "Denoising": self._denoising,
+                "NumericsVersion": NUMERICS,
+            }
+        return found
+
+    def stale(self, job: Job, identities: Mapping[str, Any]) -> dict[str, list[str] | None]:
+        """Atlases whose results are not up to date, and what changed; None: they are not there."""
+        found = {}
+        for name, paths in self.paths_of(job).items():
+            sweep(paths.sidecar.parent, f"{job.prefix}_atlas-")
+            why = store.stale(paths, identities[name], part=True)
+            if why != []:
+                found[name] = why
+        return found
+
+    def sources_of(self, inputs: Mapping[str, Any]) -> list[str]:
+        """Input files as BIDS URIs, where they are in the dataset."""
+        paths = [file["Path"] for files in inputs.values() for file in files]
+        return [bids_uri(path, self.root, LINK) for path in paths] if self.root else paths
+
+
+def content_key(identities: Mapping[str, Any]) -> str:
+    """Hash of what results of a run would be made of."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(_plain(dict(identities)), sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def run_job(job: Job, work: Work, wanted: tuple[str, ...] | None = None) -> Outcome:
+    """Extract one run for all atlases, and write the results; never raises an `Exception`.
+
+    Parameters
+    ----------
+    job : Job
+    work : Work
+    wanted : tuple of str, optional
+        Atlases whose results are to be made; all if not given.
+
+    Returns
+    -------
+    Outcome
+    """
+    started = time.perf_counter()
+    key = ""
+    reset_peak()
+    with kept_warnings() as said:
+        try:
+            identities = work.identities(job)
+            key = content_key(identities)
+            outcome = _extract_and_write(job, work, identities, wanted or tuple(work.atlases))
+        except Exception as error:
+            outcome = failure(error, key)
+    return replace(
+        outcome,
+        seconds=time.perf_counter() - started,
+        peak_bytes=peak_memory(),
+        warnings=tuple(dict.fromkeys(said)),
+    )
+
+
+def failure(error: BaseException, key: str = "") -> Outcome:
+    """A failed run's outcome; ``key`` is kept only where the input is to blame."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    fatal = isinstance(error, NotWrittenError)
+    expected = isinstance(error, DaskroiError)
+    if not expected:
+        reason = f"{type(error).__name__}: {reason}"
+    trace = "".join(traceback.format_exception(error))
+    return Outcome("failed", reason, trace, key if expected and not fatal else "", fatal)
+
+
+def _extract_and_write(
+    job: Job, work: Work, identities: Mapping[str, Any], wanted: tuple[str, ...]
+) -> Outcome:
+    import dask
+
+    from daskroi.planning import memory_of
+
+    lazy, run, censored = _lazy(job, work, wanted)
+    n_frames = run.sizes.get("time")
+    regions = sum(result.sizes["region"] for result in lazy.values())
+    with gate(work.memory).reserve(memory_of(run, regions)):
+        # one thread: runs are what is parallel, and a stream has a reader of its own besides
+        computed = dask.compute(*lazy.values(), scheduler="synchronous")
+    there = not work.token or exists(work.out / work.token)
+    kept, lost, files = n_frames, 0, []
+    for (name, paths), result in zip(
+        ((n, p) for n, p in work.paths_of(job).items() if n in lazy), computed, strict=True
+    ):
+        sources = work.sources_of(identities[name]["Inputs"])
+        sidecar = sidecar_of(result, None, n_frames, sources) | identities[name] | censored
+        texts = store.contents(result, paths, sidecar)
+        if there:
+            sweep(paths.sidecar.parent, f"{job.prefix}_atlas-")
+            write_together(texts)
+        else:
+            folder = job.name[: -len(job.prefix)]
+            files.append({folder + path.name: text for path, text in texts.items()})
+        kept = result.sizes.get("time", 1)
+        lost += int(np.count_nonzero(~(result.coords["coverage"].values > 0)))
+    size = identities[wanted[0]]["Inputs"]["image"][0]["Size"]
+    return Outcome(
+        frames=n_frames or 1, kept=kept or 1, lost=lost, read_bytes=size, files=tuple(files)
+    )
+
+
+def _lazy(
+    job: Job, work: Work, wanted: tuple[str, ...]
+) -> tuple[dict[str, xr.DataArray], xr.DataArray, dict[str, Any]]:
+    """Lazy results by atlas, the run, and which frames are left out, as the sidecar has it."""
+    from daskroi.extract import extract
+    from daskroi.openimage import open_image
+    from daskroi.placement import lost_regions_unsaid
+
+    options = dict(work.options)
+    loaded, shared = {}, {}
+    for name in wanted:
+        atlas = work.atlases[name]
+        if isinstance(atlas, SubjectAtlas):
+            shared[name] = atlas.ids
+            atlas = atlas.load(name, job.row, work.storage_options)
+        loaded[f"atlas-{name}"] = atlas
+    remote = work.storage_options
+    run = open_image(job.image, options.pop("chunks", "auto"), storage_options=remote)
+    nuisance, censored = _nuisance(job, work, run.sizes.get("time"))
+    options |= nuisance
+    if options.get("t_r") is None:
+        options["t_r"] = _other_t_r(job, run)
+    with lost_regions_unsaid():
+        found = extract(run, loaded, mask_img=work.mask_of(job), storage_options=remote, **options)
+    lazy = {key.removeprefix("atlas-"): result for key, result in found.items()}
+    for name, ids in shared.items():
+        # one region axis for all subjects: the table's, whatever else an image has
+        lazy[name] = lazy[name].sel(region=ids)
+    return lazy, run, censored
+
+
+def _nuisance(job: Job, work: Work, n_frames: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Confounds and sample mask, as keywords of `extract`; frames by why they are left out."""
+    recipe = work.confounds
+    if recipe is None:
+        return {}, {}
+    plain = not recipe.groups and recipe.fd_threshold is None and recipe.std_dvars_threshold is None
+    if plain and isinstance(recipe.n_dummy, int):
+        # known without a table
+        if n_frames is None or recipe.n_dummy >= n_frames:
+            raise DaskroiError(
+                f"{shown(job.image)}: n_dummy={recipe.n_dummy} leaves none of the "
+                f"{n_frames or 1} frames. Give fewer."
+            )
+        if recipe.n_dummy == 0:
+            return {}, {}
+        keep = np.arange(n_frames) >= recipe.n_dummy
+        return {"sample_mask": keep}, {"CensoredFrames": {"dummy": list(range(recipe.n_dummy))}}
+    if job.confounds is None:
+        raise DaskroiError(
+            f"{shown(job.image)}: has no table of confounds (desc-confounds_timeseries.tsv), "
+            f"which strategy {recipe.strategy!r} needs. Use strategy 'none', or add the file."
+        )
+    from daskroi.fmriprep import read_fmriprep
+
+    found = read_fmriprep(job.confounds, recipe, work.storage_options)
+    values: pd.DataFrame | None = found.values if found.columns else None
+    said = found.description["censored"]
+    return (
+        {"confounds": values, "sample_mask": found.sample_mask},
+        {"CensoredFrames": said} if said else {},
+    )
+
+
+def _other_t_r(job: Job, run: xr.DataArray) -> float | None:
+    """TR of a JSON sidecar that does not lie beside the image, where it would be found anyway."""
+    if job.sidecar is None or run.coords.get("time") is None:
+        return None
+    beside = job.image.removesuffix(".gz").removesuffix(".nii") + ".json"
+    if job.sidecar == beside:
+        return None
+    t_r = None
+    with suppress(DaskroiError, TypeError, ValueError):
+        t_r = float(read_sidecar(job.sidecar)["RepetitionTime"])
+    return t_r

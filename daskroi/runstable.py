@@ -1,0 +1,257 @@
+"""``runs.tsv``: a row per run of a cohort, and what became of it.
+
+Rows are kept in a file of SQLite's, not in memory: 100,000 runs are 30 MB. Every shard writes a
+table of its own into ``logs/``; ``runs.tsv`` is all of them together.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from daskroi.errors import DaskroiError
+from daskroi.outputs import NotWrittenError, exists, read_text, remove, sweep, write
+from daskroi.remote import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from daskroi.job import Job, Outcome
+    from daskroi.outputs import Target
+
+__all__ = ["COLUMNS", "LOGS", "RunsTable", "read_runs", "shard_name"]
+
+LOGS = "logs"
+COLUMNS = (
+    "run",
+    "status",
+    "reason",
+    "seconds",
+    "peak_memory_mb",
+    "frames",
+    "frames_kept",
+    "regions_lost",
+    "read_mb",
+    "warnings",
+    "image",
+    "output",
+)
+STATUSES = ("ok", "skipped", "failed")
+
+
+def shard_name(shard: tuple[int, int] | None) -> str:
+    """Name of a shard's own table.
+
+    Examples
+    --------
+    >>> shard_name((2, 16)), shard_name(None)
+    ('logs/runs_shard-02of16.tsv', 'runs.tsv')
+    """
+    if shard is None:
+        return "runs.tsv"
+    number, count = shard
+    return f"{LOGS}/runs_shard-{number:0{len(str(count))}}of{count}.tsv"
+
+
+class RunsTable:
+    """Rows as they come, in the order of runs when they are read.
+
+    Parameters
+    ----------
+    out : Path or UPath
+        Output folder.
+    shard : (i, n) or None
+
+    Examples
+    --------
+    >>> from daskroi.outputs import as_target
+    >>> from daskroi.job import Job, Outcome
+    >>> table = RunsTable(as_target("memory://table"))
+    >>> table.add(Job(0, "sub-01_bold", "bold.nii"), "skipped")
+    >>> table.publish()
+    >>> read_runs(as_target("memory://table"))["status"].tolist()
+    ['skipped']
+    """
+
+    def __init__(self, out: Target, shard: tuple[int, int] | None = None) -> None:
+        self.out = out
+        self.shard = shard
+        self.counts = dict.fromkeys(STATUSES, 0)
+        # "": a temporary file that the system removes with the process, however that ends
+        self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._rows.execute("PRAGMA journal_mode=OFF")
+        self._rows.execute("CREATE TABLE names (name TEXT PRIMARY KEY, image TEXT) WITHOUT ROWID")
+        columns = ", ".join(f'"{c}"' for c in COLUMNS)
+        self._rows.execute(f"CREATE TABLE runs (position INTEGER PRIMARY KEY, {columns})")
+
+    def claim(self, job: Job) -> None:
+        """Have a name for this run alone.
+
+        Raises
+        ------
+        DaskroiError
+            Another run has it: the results of one would overwrite those of the other.
+        """
+        try:
+            self._rows.execute("INSERT INTO names VALUES (?, ?)", (job.name, shown(job.image)))
+        except sqlite3.IntegrityError:
+            [(other,)] = self._rows.execute("SELECT image FROM names WHERE name = ?", (job.name,))
+            raise DaskroiError(
+                f"{shown(job.image)}: its results would have the same names ({job.name}) as those "
+                f"of {other}. Select one of them (space=, res=), or give names: a dict of "
+                "name → image."
+            ) from None
+
+    def add(self, job: Job, status: str, outcome: Outcome | None = None, reason: str = "") -> None:
+        """Note what became of a run."""
+        self.counts[status] += 1
+        row: list[Any] = [job.name, status, reason]
+        if outcome is None:
+            row += [None] * 7
+        else:
+            row[2] = reason or outcome.reason
+            row += [round(outcome.seconds, 3), round(outcome.peak_bytes / 1e6)]
+            done = outcome.status == "ok"
+            row += [outcome.frames, outcome.kept, outcome.lost] if done else [None] * 3
+            row += [round(outcome.read_bytes / 1e6, 3)] if done else [None]
+            row += [" | ".join(outcome.warnings)]
+        row += [shown(job.image), job.name.rpartition("/")[0] or "."]
+        marks = ", ".join("?" * (len(COLUMNS) + 1))
+        self._rows.execute(f"INSERT OR REPLACE INTO runs VALUES ({marks})", (job.position, *row))
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """All rows, by the position of the run."""
+        names = ", ".join(f'"{c}"' for c in COLUMNS)
+        yield from self._rows.execute(f"SELECT {names} FROM runs ORDER BY position")
+
+    def publish(self) -> None:
+        """Write the table, in one step. The whole one, unless this is a shard.
+
+        Raises
+        ------
+        NotWrittenError
+            It cannot be written.
+        """
+        write(self.out / shard_name(self.shard), _as_text(self.rows()))
+
+    def finish(self) -> None:
+        """Write the table, and put those of all shards together.
+
+        Raises
+        ------
+        NotWrittenError
+            It cannot be written.
+        """
+        self.publish()
+        if self.shard is None:
+            for path in _shard_tables(self.out):
+                remove(path)  # this table has all runs
+            return
+        before: Any = None
+        # another shard may end between our reading its table and our writing: look again
+        while (tables := _texts(_shard_tables(self.out, self.shard[1]))) != before:
+            before = tables
+            write(self.out / "runs.tsv", _merged(tables.values()))
+
+    def close(self) -> None:
+        """Forget the rows."""
+        self._rows.close()
+
+
+def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
+    """The table of runs as it was last written.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    import pandas as pd
+
+    text = io.StringIO(read_text(out / name))
+    return pd.read_csv(text, sep="\t", na_values="n/a", keep_default_na=False, dtype={"run": str})
+
+
+def sweep_tables(out: Target) -> None:
+    """Remove what killed writers of tables and logs have left."""
+    for folder in (out, out / LOGS):
+        sweep(folder)
+
+
+def _as_text(rows: Iterable[tuple[Any, ...]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow(["n/a" if v is None or v == "" else _one_line(v) for v in row])
+    return text.getvalue()
+
+
+def _one_line(value: Any) -> Any:
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def _shard_tables(out: Target, count: int | None = None) -> list[Target]:
+    pattern = rf"runs_shard-\d+of{count or '[0-9]+'}\.tsv"
+    with suppress(OSError, DaskroiError):
+        return sorted(p for p in (out / LOGS).iterdir() if re.fullmatch(pattern, p.name))
+    return []
+
+
+def _texts(paths: Iterable[Target]) -> dict[str, str]:
+    found = {}
+    for path in paths:
+        with suppress(OSError, DaskroiError):
+            found[path.name] = read_text(path)
+    return found
+
+
+def _merged(tables: Iterable[str]) -> str:
+    """Rows of all shards, by name as people count: sub-2 before sub-10."""
+    rows = []
+    for text in tables:
+        header, *own = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+        if tuple(header) == COLUMNS:
+            rows += own
+    rows.sort(key=lambda row: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", row[0])])
+    return _as_text(tuple(row) for row in rows)
+
+
+def log_of(out: Target, job: Job) -> Target:
+    """Where the traceback of a run that failed goes."""
+    return out / LOGS / f"{job.prefix}_log.txt"
+
+
+def write_log(out: Target, job: Job, outcome: Outcome) -> None:
+    """Write why a run failed: reason, content key and traceback."""
+    lines = [
+        f"Run: {job.name}",
+        f"Image: {shown(job.image)}",
+        f"Reason: {outcome.reason}",
+        f"Key: {outcome.key or 'n/a'}",
+    ]
+    with suppress(NotWrittenError):
+        write(log_of(out, job), "\n".join([*lines, "", outcome.trace.rstrip(), ""]))
+
+
+def failed_before(out: Target, job: Job, key: str) -> str | None:
+    """The reason, when a run has failed before with the same input; else None."""
+    path = log_of(out, job)
+    try:
+        if not exists(path):
+            return None
+        said = dict(line.split(": ", 1) for line in read_text(path).splitlines()[:4])
+    except (OSError, ValueError, DaskroiError):
+        return None
+    return said.get("Reason") if key and said.get("Key") == key else None
+
+
+def forget_log(out: Target, job: Job) -> None:
+    """Remove the log of a run that has succeeded."""
+    with suppress(OSError, DaskroiError):
+        remove(log_of(out, job))

@@ -1,0 +1,270 @@
+"""Runs in flight: a bounded window of them, on a Dask cluster or on threads of this process.
+
+As many runs are known to the scheduler as keep its workers busy, never all: 100,000 runs cost
+client and scheduler no more memory than 100 do. What is done is forgotten at once.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+import uuid
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from daskroi.errors import DaskroiError
+from daskroi.job import Job, Outcome, Work, failure, run_job
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["ClusterWindow", "LostClusterError", "ThreadWindow", "Window"]
+
+# runs in flight for each thread of the workers: one to do, one to take up next
+PER_THREAD = 2
+FEWEST = 8
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+class LostClusterError(DaskroiError):
+    """The scheduler, or the connection to it, is gone."""
+
+
+class Window(ABC):
+    """Takes jobs until it is full, and gives back what is done."""
+
+    @property
+    @abstractmethod
+    def full(self) -> bool:
+        """Whether to wait before another job is submitted."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> int:
+        """Jobs that were submitted and not given back."""
+
+    @abstractmethod
+    def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
+        """Have a job done, for these atlases."""
+
+    @abstractmethod
+    def next(self, timeout: float) -> tuple[Job, Outcome] | None:
+        """What is done next; None when nothing is after ``timeout`` seconds."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what is not done."""
+
+    #: what the progress display says it runs on
+    where: str = ""
+
+
+class ThreadWindow(Window):
+    """Runs on threads of this process: NumPy, SciPy and the inflater let go of Python's lock.
+
+    Parameters
+    ----------
+    work : Work
+    threads : int, optional
+        Runs at once; a thread per core if not given.
+    """
+
+    def __init__(self, work: Work, threads: int | None = None, most: int | None = None) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._work = work
+        count = threads or cores()
+        self._most = most or count + 1
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="daskroi-run")
+        self._done: queue.SimpleQueue[tuple[Job, Outcome]] = queue.SimpleQueue()
+        self._busy = 0
+        self.where = f"{count} thread{'s' if count > 1 else ''}"
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait before another job is submitted."""
+        return self._busy >= self._most
+
+    @property
+    def busy(self) -> int:
+        """Jobs that were submitted and not given back."""
+        return self._busy
+
+    def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
+        """Have a job done, for these atlases."""
+        self._busy += 1
+        self._pool.submit(lambda: self._done.put((job, run_job(job, self._work, wanted))))
+
+    def next(self, timeout: float) -> tuple[Job, Outcome] | None:
+        """What is done next; None when nothing is after ``timeout`` seconds."""
+        try:
+            found = self._done.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self._busy -= 1
+        return found
+
+    def close(self) -> None:
+        """Give up what has not begun, and wait for the rest."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    from dask.system import CPU_COUNT
+
+    return CPU_COUNT
+
+
+class ClusterWindow(Window):
+    """Runs on the workers of a Dask cluster, a task each.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    work : Work
+        Travels once, as a task of its own: when the worker that has it dies, it is made again.
+    most : int, optional
+        Runs in flight; by the threads of the workers if not given, as they come and go.
+    """
+
+    def __init__(self, client: Client, work: Work, most: int | None = None) -> None:
+        self._client = client
+        self._given = most
+        self._done: queue.SimpleQueue[tuple[int, Future]] = queue.SimpleQueue()
+        self._running: dict[int, tuple[Job, Future]] = {}
+        # one group for the scheduler's bookkeeping, however many runs there are
+        self._group = f"daskroi-run-{uuid.uuid4().hex}"
+        self._looked = -math.inf
+        self._threads = 0
+        self.where = ""
+        self._shared = client.submit(
+            _unpacked, _packed(work), key=f"{self._group}-work", pure=False
+        )
+        self._look()
+
+    def _look(self) -> None:
+        """See how many threads there are, now and then: workers come and go."""
+        if time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = time.monotonic()
+        if self._client.status != "running":
+            return
+        try:
+            threads = self._client.nthreads()
+        except (OSError, TimeoutError, ValueError, RuntimeError):
+            return  # `next` says what is lost
+        self._threads = sum(threads.values())
+        count = len(threads)
+        self.where = f"{count} worker{'' if count == 1 else 's'}, {self._threads} threads"
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait before another job is submitted."""
+        self._look()
+        most = self._given or max(FEWEST, PER_THREAD * self._threads)
+        return len(self._running) >= most
+
+    @property
+    def busy(self) -> int:
+        """Jobs that were submitted and not given back."""
+        return len(self._running)
+
+    def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
+        """Have a job done, for these atlases."""
+        position = job.position
+        future = self._client.submit(
+            run_job, job, self._shared, wanted, key=(self._group, position), pure=False
+        )
+        self._running[position] = (job, future)
+        future.add_done_callback(lambda f, p=position: self._done.put((p, f)))
+
+    def next(self, timeout: float) -> tuple[Job, Outcome] | None:
+        """What is done next; None when nothing is after ``timeout`` seconds.
+
+        Raises
+        ------
+        LostClusterError
+            The scheduler is gone.
+        """
+        try:
+            position, future = self._done.get(timeout=timeout)
+        except queue.Empty:
+            self._check()
+            return None
+        if future.status in ("cancelled", "lost"):
+            self._check(certainly=True)
+        job, _ = self._running.pop(position)
+        try:
+            outcome = future.result()
+        except Exception as error:
+            outcome = self._of_scheduler(job, error)
+        finally:
+            future.release()
+        return job, outcome
+
+    def _of_scheduler(self, job: Job, error: Exception) -> Outcome:
+        """A failure that is not the run's own: its worker died, or could not take the task."""
+        from distributed import CancelledError, KilledWorker
+        from distributed.comm import CommClosedError
+
+        if isinstance(error, CancelledError | CommClosedError):
+            self._check(certainly=True)
+        if not isinstance(error, KilledWorker):
+            return failure(error)
+        failed = failure(error)
+        again = " and again" if error.allowed_failures else ""
+        reason = (
+            f"its worker died{again} ({error.allowed_failures + 1} times), for want of memory as a "
+            "rule. Give workers more memory, or fewer threads; their logs say more."
+        )
+        return Outcome("failed", reason, failed.trace)
+
+    def _check(self, certainly: bool = False) -> None:
+        if certainly or self._client.status != "running":
+            address = getattr(self._client.scheduler, "address", "the scheduler")
+            raise LostClusterError(
+                f"{address}: the scheduler is gone. What was done is kept: start again with "
+                "another one."
+            )
+
+    def close(self) -> None:
+        """Cancel what is not done."""
+        futures = [future for _, future in self._running.values()]
+        self._running.clear()
+        if self._client.status == "running" and futures:
+            try:
+                self._client.cancel(futures, force=True)
+            except (OSError, TimeoutError, RuntimeError):
+                return  # with the scheduler, the tasks are gone as well
+
+
+def _packed(work: Work) -> bytes:
+    """Pickled and compressed: label images shrink by a factor of 20 and more."""
+    import zlib
+
+    import cloudpickle
+
+    return zlib.compress(cloudpickle.dumps(work), 1)
+
+
+def _unpacked(packed: bytes) -> Work:
+    import pickle
+    import zlib
+
+    return pickle.loads(zlib.decompress(packed))
+
+
+def default_client() -> Client | None:
+    """The client that is current, as in a notebook; None if there is none."""
+    import sys
+
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client as current
+
+    try:
+        return current()
+    except ValueError:
+        return None
