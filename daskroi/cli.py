@@ -5,6 +5,7 @@ Only click is imported here; NumPy, Dask and the rest are when a command runs.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -15,7 +16,8 @@ import click
 from daskroi import __version__
 from daskroi.clidemo import demo
 from daskroi.clioptions import EPILOG, extract_options
-from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.errors import DaskroiError
+from daskroi.remote import shown
 from daskroi.terminal import Command, Group, say, shown_compute
 
 if TYPE_CHECKING:
@@ -61,17 +63,21 @@ def extract(
     standardize: str,
     filter_: str,
     resampling_target: str,
+    storage_options: dict[str, Any] | None,
     no_standardize_confounds: bool,
     **options: Any,
 ) -> None:
-    """Extract region time series from the run IMAGE (.nii or .nii.gz) into the folder OUT."""
+    """Extract region time series from the run IMAGE (.nii, .nii.gz or .nii.zarr) into OUT.
+
+    Both may be URLs, and so may atlases, tables, mask and confounds.
+    """
     import daskroi as dr
     from daskroi import store
 
     started = time.perf_counter()
-    store.check_folder(out)
-    loaded, files = _load_atlases(atlases, tables, background_label, seeds, radius)
-    run = dr.open_image(image)
+    store.check_folder(out, storage_options)
+    loaded, files = _load_atlases(atlases, tables, background_label, seeds, radius, storage_options)
+    run = dr.open_image(image, storage_options=storage_options)
     n_frames = run.sizes.get("time")
     found: Any = dr.extract(
         run,
@@ -80,27 +86,40 @@ def extract(
         mask_img=mask,
         confounds=list(confounds) or None,
         columns=[name for text in columns for name in text.split(",") if name] or None,
-        sample_mask=_kept(sample_mask, dummy_scans, n_frames),
+        sample_mask=_kept(sample_mask, dummy_scans, n_frames, storage_options),
         standardize=None if standardize == "none" else standardize,
         standardize_confounds=not no_standardize_confounds,
         filter=False if filter_ == "none" else filter_,
         resampling_target=None if resampling_target == "none" else resampling_target,
+        storage_options=storage_options,
         **options,
     )
     lazy: dict[str, Any] = {key.removeprefix("atlas-"): result for key, result in found.items()}
-    prefix = store.run_prefix(image)
+    prefix = store.run_prefix(shown(image))
     common = {"image": image, "mask": mask, "confounds": list(confounds) or None}
     told: dict[str, dict[str, Any]] = {
-        name: {"inputs": common | files[name], "n_frames": n_frames} for name in lazy
+        name: {
+            "inputs": common | files[name],
+            "n_frames": n_frames,
+            "storage_options": storage_options,
+        }
+        for name in lazy
     }
     stale = _stale(lazy, out, prefix, told, overwrite)
-    title = f"Reading {os.path.basename(image)}"
+    title = f"Reading {os.path.basename(shown(image))}"
     clipped = any(r.attrs.get("image_resampled", "").endswith(", clipped") for r in lazy.values())
     streamed = _streamed_frames(run, options["plan"], clipped, options["high_variance_confounds"])
     computed = shown_compute([lazy[name] for name in stale], title, streamed) if stale else []
     for name, result in zip(stale, computed, strict=True):
         store.write_run(result, out, prefix, **told[name])
-    _report({name: store.output_paths(lazy[name], out, prefix) for name in lazy}, stale, started)
+    _report(
+        {
+            name: store.output_paths(lazy[name], out, prefix, storage_options=storage_options)
+            for name in lazy
+        },
+        stale,
+        started,
+    )
 
 
 def _load_atlases(
@@ -109,6 +128,7 @@ def _load_atlases(
     background: int,
     seeds: tuple[str, ...],
     radius: float | None,
+    storage_options: dict[str, Any] | None,
 ) -> tuple[dict[str, AnyAtlas], dict[str, dict[str, str]]]:
     """Atlases and seeds by the name their results get, and the files they are from."""
     from daskroi.atlas import load_atlas
@@ -139,11 +159,17 @@ def _load_atlases(
 
     for spec, table in zip(specs, tables or (None,) * len(specs), strict=True):
         name, path = _named(spec)
-        atlas = load_atlas(path, table, background_label=background, name=name)
+        atlas = load_atlas(
+            path,
+            table,
+            background_label=background,
+            name=name,
+            storage_options=storage_options,
+        )
         keep(atlas, "atlas", path, {"labels_table": table} if table else {})
     for spec in seeds:
         name, path = _named(spec)
-        frame = _read_seeds(path)
+        frame = _read_seeds(path, storage_options)
         if name is None:
             stem = os.path.splitext(os.path.basename(path))[0]
             entity = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
@@ -164,22 +190,28 @@ def _named(spec: str) -> tuple[str | None, str]:
     return name, path
 
 
-def _read_seeds(path: str) -> pd.DataFrame:
+def _read_seeds(path: str, storage_options: dict[str, Any] | None) -> pd.DataFrame:
     import pandas as pd
 
+    from daskroi.bytesource import ByteSource
+
+    raw = ByteSource.of(path, storage_options).read()
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            separator = "\t" if "\t" in file.readline() else ","
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such table of seeds. Check the path.") from None
-    except (OSError, ValueError) as error:
+        text = raw.decode("utf-8-sig")
+        separator = "\t" if "\t" in text.partition("\n")[0] else ","
+        return pd.read_csv(io.StringIO(text), sep=separator)
+    except ValueError as error:
         raise DaskroiError(
             f"{path}: not a table of seeds ({error}). Give a TSV with columns x, y and z in mm."
         ) from error
 
 
-def _kept(path: str | None, dummy_scans: int, n_frames: int | None) -> np.ndarray | None:
+def _kept(
+    path: str | None,
+    dummy_scans: int,
+    n_frames: int | None,
+    storage_options: dict[str, Any] | None,
+) -> np.ndarray | None:
     """Frames to keep, as booleans; None for all."""
     if path is None and not dummy_scans:
         return None
@@ -198,26 +230,26 @@ def _kept(path: str | None, dummy_scans: int, n_frames: int | None) -> np.ndarra
         )
     keep = np.arange(n_frames) >= dummy_scans
     if path is not None:
-        mask = sample_mask_to_bool(_read_sample_mask(path), n_frames)
+        mask = sample_mask_to_bool(_read_sample_mask(path, storage_options), n_frames)
         keep &= True if mask is None else mask
         if not keep.any():
             raise DaskroiError(f"{path}: together with --dummy-scans, no frame is left.")
     return keep
 
 
-def _read_sample_mask(path: str) -> np.ndarray:
+def _read_sample_mask(path: str, storage_options: dict[str, Any] | None) -> np.ndarray:
     import numpy as np
 
+    from daskroi.bytesource import ByteSource
+
+    raw = ByteSource.of(path, storage_options).read()
     try:
         if path.endswith(".npy"):
-            values = np.load(path, allow_pickle=False).ravel()
+            values = np.load(io.BytesIO(raw), allow_pickle=False).ravel()
         else:
-            with open(path, encoding="utf-8-sig") as file:
-                words = file.read().replace(",", " ").split()
+            words = raw.decode("utf-8-sig").replace(",", " ").split()
             words = [{"true": "1", "false": "0"}.get(w.lower(), w) for w in words]
             values = np.array([float(w) for w in words])
-    except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such sample mask. Check the path.") from None
     except (OSError, ValueError) as error:
         raise DaskroiError(
             f"{path}: not a sample mask ({error}). Give numbers of the frames to keep, or a 0 or "
@@ -246,7 +278,8 @@ def _stale(
     stale = []
     for name, result in lazy.items():
         changed = store.differences(result, out, prefix, **told[name])
-        path = store.output_paths(result, out, prefix).timeseries
+        options = told[name]["storage_options"]
+        path = store.output_paths(result, out, prefix, storage_options=options).timeseries
         if changed == [] and not overwrite:
             say("Note", f"{path}: up to date, skipped.")
             continue
@@ -297,4 +330,4 @@ def _report(written: dict[str, Any], made: list[str], started: float) -> None:
         click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
     for paths in written.values():
         for path in paths.all:
-            click.echo(os.fspath(path))
+            click.echo(str(path))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from daskroi.terminal import Option, verbose_option
+from daskroi.terminal import Option, storage_option, verbose_option
 
 __all__ = ["EPILOG", "extract_options"]
 
@@ -282,6 +282,7 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         help="stream: front to back. blocks: chunks in parallel, for files that can be read "
         "anywhere. The numbers are the same.",
     ),
+    storage_option(group=RUNNING),
     verbose_option,
 )
 

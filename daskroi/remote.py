@@ -9,13 +9,19 @@ query, options by their names only.
 from __future__ import annotations
 
 import errno
-import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError
+from daskroi.urls import (
+    StorageOptions,
+    is_url,
+    of_protocol,
+    protocol_of,
+    secrets_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -34,97 +40,19 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 8.0
 CONNECT_SECONDS, SILENCE_SECONDS = 30, 60
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 PASSING = {408, 425, 429}  # and all from 500
-# options that may stand in a message, for they say what went wrong
-HARMLESS = {
-    "endpoint_url",
-    "region_name",
-    "addressing_style",
-    "signature_version",
-    "anon",
-    "project",
-}
-
-
-class StorageOptions(Mapping[str, Any]):
-    """Options for a filesystem (credentials, endpoint, ``anon``): hashable, and never shown.
-
-    Parameters
-    ----------
-    options : mapping, optional
-        As fsspec calls them ``storage_options``.
-
-    Examples
-    --------
-    >>> StorageOptions({"key": "me", "secret": "hidden"})
-    StorageOptions(key=…, secret=…)
-    """
-
-    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self._options = dict(options or {})
-
-    def __getitem__(self, key: str) -> Any:
-        return self._options[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._options)
-
-    def __len__(self) -> int:
-        return len(self._options)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._options))  # values may be dicts
-
-    def __repr__(self) -> str:
-        return f"StorageOptions({', '.join(f'{name}=…' for name in self._options)})"
-
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        from dask.base import tokenize
-
-        return "daskroi.StorageOptions", tokenize(self._options)
-
-    def secrets(self) -> Iterator[str]:
-        """Texts in the values that must not get into a message."""
-
-        def texts(value: Any) -> Iterator[str]:
-            if isinstance(value, Mapping):
-                for name, inner in value.items():
-                    if name not in HARMLESS:
-                        yield from texts(inner)
-            elif isinstance(value, str) and len(value) > 3:
-                yield value
-
-        return texts(self._options)
-
-
-def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is for fsspec (``s3://…``, ``memory://…``, ``simplecache::https://…``).
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/bold.nii.gz"), is_url("/data/bold.nii.gz")
-    (True, False)
-    """
-    return "://" in os.fspath(path)
-
-
-def shown(url: str) -> str:
-    """A URL as messages, attributes and sidecars have it: no user, no password, no query.
-
-    Examples
-    --------
-    >>> shown("https://me:secret@example.org/bold.nii.gz?X-Amz-Signature=abc")
-    'https://example.org/bold.nii.gz'
-    """
-    if not is_url(url):
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def filesystem(
     url: str, options: Mapping[str, Any] | None = None
 ) -> tuple[AbstractFileSystem, str]:
     """The fsspec filesystem of a URL, and the path in it.
+
+    Parameters
+    ----------
+    url : str
+    options : mapping, optional
+        fsspec's ``storage_options``; where URLs of several protocols are used together, a dict of
+        them by protocol: ``{"s3": {"anon": True}, "https": {…}}``.
 
     Raises
     ------
@@ -138,8 +66,8 @@ def filesystem(
     """
     import fsspec
 
-    protocol = _protocol(url)
-    given = dict(options or {})
+    protocol = protocol_of(url)
+    given = of_protocol(options or {}, protocol)
     try:
         if protocol in ("http", "https"):
             import aiohttp
@@ -238,7 +166,7 @@ def fetch(url: str, options: StorageOptions, start: int, stop: int) -> bytes:
 
 def check_ranges(url: str, options: StorageOptions, size: int) -> None:
     """Refuse a web server that answers a range with the whole file, before it sends it."""
-    if _protocol(url) not in ("http", "https") or size < 2:
+    if protocol_of(url) not in ("http", "https") or size < 2:
         return
     found, path = filesystem(url, options)
 
@@ -272,7 +200,7 @@ def _retrying(url: str) -> Retrying:
     import tenacity
 
     return tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(2 if _protocol(url) in OWN_RETRIES else ATTEMPTS),
+        stop=tenacity.stop_after_attempt(2 if protocol_of(url) in OWN_RETRIES else ATTEMPTS),
         wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         retry=tenacity.retry_if_exception(_passes),
         reraise=True,
@@ -313,7 +241,7 @@ def _status(error: BaseException) -> int | None:
         if isinstance(response, Mapping):  # botocore
             one_status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            # aiohttp's answers and gcsfs's; a broken body has a "code" as well, which is aiohttp's own
+            # aiohttp's answers, gcsfs's; aiohttp has a "code" of its own for broken bodies
             name = "code" if type(one).__module__.startswith("gcsfs") else "status"
             one_status = getattr(one, name, None)
         if isinstance(one_status, int) and 400 <= one_status < 600:
@@ -322,7 +250,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _named(url: str, options: Mapping[str, Any], error: Exception) -> DaskroiError:
-    protocol, status = _protocol(url), _status(error)
+    protocol, status = protocol_of(url), _status(error)
     kinds = {type(one).__name__ for one in _chain(error)}
     if any("Credential" in kind or "RefreshError" in kind for kind in kinds):
         return DaskroiError(
@@ -368,26 +296,15 @@ def _failure(
     remedy: str,
 ) -> DaskroiError:
     """An error whose reason came from elsewhere: a secret in it is cut out."""
-    for secret in _secrets(url, options):
+    for secret in secrets_of(url, options):
         reason = reason.replace(secret, "…")
     return kind(f"{shown(url)}: {reason}. {remedy}.")
-
-
-def _secrets(url: str, options: Mapping[str, Any]) -> list[str]:
-    parts = urlsplit(url)
-    user = parts.netloc.rpartition("@")[0]
-    own = [t for t in (parts.query, user, user.partition(":")[2]) if t]
-    return own + list(StorageOptions(options).secrets())
 
 
 def _safe_cause(error: Exception, url: str, options: Mapping[str, Any]) -> BaseException | None:
     """The error itself for the traceback, unless a secret stands in it."""
     text = "".join(traceback.format_exception(error))
-    return None if any(secret in text for secret in _secrets(url, options)) else error
-
-
-def _protocol(url: str) -> str:
-    return url.partition("://")[0].rpartition("::")[2].lower()
+    return None if any(secret in text for secret in secrets_of(url, options)) else error
 
 
 def _one_line(error: BaseException) -> str:

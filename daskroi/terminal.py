@@ -5,6 +5,7 @@ Nothing here imports Dask or NumPy before a command runs: ``daskroi --help`` is 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -22,7 +23,16 @@ from daskroi.errors import DaskroiError, DaskroiWarning
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Bar", "Command", "Group", "Option", "say", "shown_compute", "verbose_option"]
+__all__ = [
+    "Bar",
+    "Command",
+    "Group",
+    "Option",
+    "say",
+    "shown_compute",
+    "storage_option",
+    "verbose_option",
+]
 
 VERBOSE = "daskroi.verbose"
 OTHER = "Other"
@@ -162,6 +172,59 @@ def verbose_option(function: Callable[..., Any]) -> Callable[..., Any]:
         cls=Option,
         help="Tracebacks of errors, and warnings of other libraries too.",
     )(function)
+
+
+def _storage_options(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        *outer, last = name.strip().split(".")
+        inner = found
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        if not (equals and last and isinstance(inner, dict)):
+            raise click.BadParameter(
+                # the value may be a secret
+                f"{name!r} is not KEY=VALUE. Give, for example, anon=true or "
+                "client_kwargs.endpoint_url=https://…",
+                ctx,
+                param,
+            )
+        try:
+            inner[last] = json.loads(value)
+        except ValueError:
+            inner[last] = value
+    return found or None
+
+
+def storage_option(**settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--storage-option KEY=VALUE``, which gives ``storage_options``, a dict or None.
+
+    Values are JSON where they can be (``true``, ``5``), else text; dots nest.
+
+    Examples
+    --------
+    >>> @click.command(cls=Command)
+    ... @storage_option()
+    ... def hello(storage_options):
+    ...     print(storage_options)
+    >>> hello(["--storage-option", "anon=true"], standalone_mode=False)
+    {'anon': True}
+    """
+    return click.option(
+        "--storage-option",
+        "storage_options",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_storage_options,
+        cls=Option,
+        help="For URLs, an option of fsspec's filesystem, such as anon=true for a public bucket or "
+        "client_kwargs.endpoint_url=https://…; repeat for several. Credentials are better left to "
+        "the environment (AWS_PROFILE and the like).",
+        **settings,
+    )
 
 
 @contextmanager

@@ -658,9 +658,9 @@ BAD = {
         lambda f, _: {"atlas": f.plain},
         rf"mybold\.nii: looks like a run, not an atlas \({N_TIME} volumes, 2 s apart\)",
     ),
-    "no seeds": (_options("--seeds", "{folder}/no.tsv"), r"no\.tsv: no such table of seeds"),
+    "no seeds": (_options("--seeds", "{folder}/no.tsv"), r"no\.tsv: no such file"),
     "image as seeds": (_options("--seeds", "{folder}/mask.nii"), r"mask\.nii: "),
-    "empty seeds": (_seeds(""), r"s\.tsv: not a table of seeds"),
+    "empty seeds": (_seeds(""), r"s\.tsv: the file is empty"),
     "no z": (_seeds("x\ty\n1\t2\n"), r"s\.tsv: seeds: the table needs .*z missing"),
     "words as seeds": (_seeds("x\ty\tz\n1\t2\tn/a\n"), r"s\.tsv: seeds: .*at position 0"),
     "seeds far away": (_seeds("x\ty\tz\n900\t0\t0\n"), "no label left on the image's grid"),
@@ -710,7 +710,7 @@ BAD = {
     "cutoffs swapped": (_options(*CUTOFF, "--low-pass", 0.005), "is not below low_pass"),
     "coverage": (_options("--min-coverage", 50), r"min_coverage=50.* from 0 to 1"),
     "all dummies": (_options("--dummy-scans", N_TIME), f"none of the {N_TIME} frames"),
-    "no sample mask": (_options("--sample-mask", "{folder}/no.txt"), "no such sample mask"),
+    "no sample mask": (_options("--sample-mask", "{folder}/no.txt"), r"no\.txt: no such file"),
     "odd sample mask": (_options("--sample-mask", "{folder}/names.tsv"), "not a sample mask"),
     "other grid": (
         _options("--resampling-target", "none", image=_array(np.zeros((4, 4, 4, 9), "f4"))),
@@ -824,7 +824,7 @@ def test_ctrl_c_while_writing_exits_with_130(files, tmp_path, monkeypatch):
 
 ENDLESS = """
 import sys, time
-from daskroi import nifti
+from daskroi import imagefile
 from daskroi.cli import main
 from daskroi.nifti import NiftiFile
 
@@ -833,7 +833,7 @@ def endless(self, slab_frames=None, slabs=NiftiFile.slabs):
     if self.n_time is None:  # the atlas
         yield start, slab
         return
-    watchers = tuple(nifti._watchers)
+    watchers = tuple(imagefile._watchers)
     print("reading", flush=True)
     for _ in range(1200):
         time.sleep(0.05)
