@@ -107,7 +107,7 @@ def convert(
 
     from daskroi.convert import convert as converted
     from daskroi.openimage import as_file
-    from daskroi.remote import shown
+    from daskroi.urls import shown
 
     given = {
         "chunks": chunks,

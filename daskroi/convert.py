@@ -9,7 +9,7 @@ from typing import Any
 
 from daskroi.errors import DaskroiError
 from daskroi.niftizarr import located
-from daskroi.remote import StorageOptions, shown
+from daskroi.urls import StorageOptions, shown
 
 __all__ = ["convert"]
 

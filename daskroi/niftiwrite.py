@@ -13,7 +13,8 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
-from daskroi.remote import StorageOptions, filesystem, is_url, shown
+from daskroi.remote import filesystem
+from daskroi.urls import StorageOptions, is_url, shown
 
 __all__ = ["write_nifti"]
 

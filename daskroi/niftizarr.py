@@ -22,7 +22,8 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.nifti import read_sidecar_t_r
-from daskroi.remote import StorageOptions, is_url, retried, shown
+from daskroi.remote import retried
+from daskroi.urls import StorageOptions, is_url, shown
 
 if TYPE_CHECKING:
     import zarr

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import StorageOptions, filesystem, is_url, retried
+from daskroi.remote import filesystem, retried
+from daskroi.urls import StorageOptions, is_url, of_protocol, protocol_of
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer, BufferPrototype
@@ -64,7 +65,8 @@ def open_store(location: str, options: StorageOptions, *, read_only: bool = True
     """
     if not is_url(location):
         return LocalStore(location, read_only=read_only)
-    found, path = filesystem(location, {**options, "asynchronous": True})
+    own = of_protocol(options, protocol_of(location))
+    found, path = filesystem(location, own | {"asynchronous": True})
     if not found.async_impl:
         from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 

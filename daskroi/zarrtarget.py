@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import StorageOptions, filesystem, is_url, retried, shown
+from daskroi.remote import filesystem, retried
+from daskroi.urls import StorageOptions, is_url, shown
 from daskroi.zarrstore import CONVERSION, NOTE, PART, below, open_store
 
 if TYPE_CHECKING:

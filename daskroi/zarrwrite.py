@@ -15,7 +15,8 @@ import numpy as np
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import ImageFile
 from daskroi.niftizarr import ZarrImage, located
-from daskroi.remote import StorageOptions, is_url, retried
+from daskroi.remote import retried
+from daskroi.urls import StorageOptions, is_url
 from daskroi.zarrlayout import Layout, multiscales
 
 if TYPE_CHECKING:
