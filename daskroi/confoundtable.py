@@ -38,24 +38,34 @@ def read_table(
     """Name to show, table and SHA-256 of a file of confounds."""
     import pandas as pd
 
+    if not isinstance(path, str | os.PathLike):
+        raise DaskroiTypeError(
+            f"path is a {type(path).__name__}. Pass the path or URL of one table of confounds."
+        )
+    # nilearn wants the image here, and finds the table by itself
+    if shown(os.fspath(path)).endswith((".nii", ".nii.gz", ".nii.zarr")):
+        raise DaskroiError(
+            f"{shown(os.fspath(path))}: is an image. Give the table beside it, "
+            "..._desc-confounds_timeseries.tsv."
+        )
     source = ByteSource.of(path, storage_options)
-    shown, raw = source.shown, source.read()
+    file, raw = source.shown, source.read()
     try:
         table = pd.read_csv(io.BytesIO(raw), sep="\t")
     except ValueError as error:  # of pandas, or of UTF-8
         reason = str(error).strip().splitlines()[-1]
         raise DaskroiError(
-            f"{shown}: not a table of confounds ({reason}). Give fMRIPrep's "
+            f"{file}: not a table of confounds ({reason}). Give fMRIPrep's "
             "..._desc-confounds_timeseries.tsv."
         ) from error
     if table.empty:
-        raise DaskroiError(f"{shown}: the table has a header and no rows. Write it again.")
+        raise DaskroiError(f"{file}: the table has a header and no rows. Write it again.")
     try:
         float(table.columns[0])
     except ValueError:
-        return shown, table, hashlib.sha256(raw).hexdigest()
+        return file, table, hashlib.sha256(raw).hexdigest()
     raise DaskroiError(
-        f"{shown}: the table has no header, so no strategy can tell its columns. Give fMRIPrep's "
+        f"{file}: the table has no header, so no strategy can tell its columns. Give fMRIPrep's "
         "..._desc-confounds_timeseries.tsv, or pass it as confounds without a strategy."
     )
 

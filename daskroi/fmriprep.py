@@ -60,6 +60,13 @@ class Confounds:
         """Frames that are kept."""
         return self.n_time if self.sample_mask is None else int(self.sample_mask.sum())
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `extract`, `clean` and maskers call it: ``extract(image, atlas, **arguments)``."""
+        # an empty table is no confounds
+        values = self.values if self.columns else None
+        return {"confounds": values, "sample_mask": self.sample_mask}
+
     def __repr__(self) -> str:
         return (
             f"<Confounds {self.recipe.strategy!r}: {len(self.columns)} regressors, "

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nilearn.interfaces import fmriprep as nilearn
 from nilearn.signal import clean as nilearn_clean
+from servers import http_server
 
 import daskroi as dr
 from daskroi.censor import AllFramesCensoredError
@@ -182,7 +183,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fmriprep")
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(table=tables, asked=requests(), suffix=st.sampled_from(["timeseries", "regressors"]))
 @example(  # more than 100 components, whose numbers are longer
     table=table_of(n_compcor=120),
@@ -297,8 +298,7 @@ def test_same_cleaned_series_as_nilearn(real_table: Path) -> None:
     expected = nilearn_clean(signals, confounds=confounds, sample_mask=mask, **steps)
     found = dr.clean(
         xr.DataArray(signals, {"time": np.arange(156) * 2.0}, ("time", "region")),
-        confounds=ours.values,
-        sample_mask=ours.sample_mask,
+        **ours.arguments,
         **steps,
     )
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
@@ -329,6 +329,7 @@ def test_none_still_censors(tmp_path: Path) -> None:
     path = write(tmp_path, table_of(n_dummy=2, spikes=0)[0])
     found = load_confounds(path, "none")
     assert found.values.shape == (30, 0)
+    assert found.arguments["confounds"] is None
     assert np.flatnonzero(~found.sample_mask).tolist() == [0, 1]
 
 
@@ -388,6 +389,28 @@ def test_zipped_tables(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         load_confounds(zipped, "compcor").values, load_confounds(path, "compcor").values
     )
+
+
+def test_tables_at_urls(tmp_path: Path) -> None:
+    path = write(tmp_path, *table_of())
+    with http_server(tmp_path) as server:
+        url = f"{server.url}/{path.name}?token=secret"
+        far = load_confounds(url, "compcor", fd_threshold=0.5)
+        asked = [request.path for request in server.requests]
+        assert any(name.endswith(".json?token=secret") for name in asked)
+        server.forget()
+        load_confounds(url, "36P")  # names are enough
+        assert not any(".json" in request.path for request in server.requests)
+        with pytest.raises(DaskroiError, match=r"tsv: needed are 'nothing'") as caught:
+            load_confounds(url, columns=["nothing"])
+        path.with_suffix(".json").unlink()
+        with pytest.raises(DaskroiNotFoundError, match=r"tsv: the \.json file beside it") as lost:
+            load_confounds(url, "compcor")
+    near = load_confounds(write(tmp_path, *table_of()), "compcor", fd_threshold=0.5)
+    pd.testing.assert_frame_equal(far.values, near.values)
+    assert far.description == near.description
+    for said in (str(caught.value), str(lost.value), repr(far), json.dumps(far.description)):
+        assert "secret" not in said
 
 
 def test_a_run_without_cosines_is_warned_about(tmp_path: Path) -> None:
@@ -454,6 +477,9 @@ def test_components_that_only_the_json_file_has(tmp_path: Path) -> None:
     with pytest.raises(DaskroiError, match=r"'compcor' needs 'a_comp_cor_06'"):
         load_confounds(path, "compcor")
     assert "a_comp_cor_05" in load_confounds(path, "compcor", n_compcor=6).columns
+    about["a_comp_cor_06"]["Retained"] = False
+    write(tmp_path, table.drop(columns="a_comp_cor_06"), about)
+    assert "a_comp_cor_05" in load_confounds(path, "compcor").columns
 
 
 def test_half_of_what_is_asked_for_is_an_error(tmp_path: Path) -> None:
@@ -513,6 +539,13 @@ def test_files_that_are_no_tables(
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(error, match=message):
         load_confounds(path, "wm_csf")
+
+
+def test_the_image_instead_of_its_table(tmp_path: Path) -> None:
+    with pytest.raises(DaskroiError, match=r"bold\.nii\.gz: is an image.*confounds_timeseries"):
+        load_confounds(tmp_path / "sub-1_desc-preproc_bold.nii.gz")
+    with pytest.raises(DaskroiTypeError, match=r"path is a list\. Pass .* one table"):
+        load_confounds(["a.tsv", "b.tsv"])  # type: ignore[arg-type]
 
 
 def test_no_file(tmp_path: Path) -> None:
