@@ -38,6 +38,15 @@ class Confounds:
         What was done, for a sidecar: holds nothing but JSON. Frames count from 0; a frame may be
         censored for several reasons.
     recipe : ConfoundRecipe
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> recipe = ConfoundRecipe.make(columns="csf", n_dummy=1)
+    >>> values = pd.DataFrame({"csf": [9.0, 1.0, -1.0]})
+    >>> found = Confounds(values, np.array([False, True, True]), {}, recipe)
+    >>> found.columns, found.n_time, found.n_kept
+    (['csf'], 3, 2)
     """
 
     values: pd.DataFrame
@@ -139,7 +148,8 @@ def load_confounds(
     Returns
     -------
     Confounds
-        ``values`` (time, regressor), ``sample_mask`` (time,), ``description``.
+        ``values`` (time, regressor), ``sample_mask`` (time,), ``description``; and ``arguments``
+        for ``extract(image, atlas, **confounds.arguments)``.
 
     Raises
     ------

@@ -45,6 +45,11 @@ class Columns:
         Whether it is an error that there are none.
     ranked : bool
         Whether there is an order of importance, so that ``n_compcor`` may take the first ones.
+
+    Examples
+    --------
+    >>> Columns("c_comp_cor_*", "CSF", ranked=True).needed
+    True
     """
 
     pattern: str
@@ -55,7 +60,13 @@ class Columns:
 
 @dataclass(frozen=True)
 class Component:
-    """What one choice of a component takes: ``motion``, ``"full"`` → 24 columns."""
+    """What one choice of a component takes: ``motion``, ``"full"`` → 24 columns.
+
+    Examples
+    --------
+    >>> Component("tissue", "", (Columns("csf"), Columns("white_matter"))).columns[0].pattern
+    'csf'
+    """
 
     name: str
     choice: str
@@ -80,6 +91,11 @@ class Strategy:
     detrend : bool
         Whether the package that the name comes from removes a linear trend as well. Information:
         the columns have none.
+
+    Examples
+    --------
+    >>> STRATEGIES["acompcor"].components
+    ('motion', 'compcor', 'high_pass')
     """
 
     name: str
