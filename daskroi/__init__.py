@@ -39,6 +39,8 @@ _HOMES = {
     "write_phantom": "phantom",
 }
 
+_MODULES = ("datasets",)
+
 __all__ = [
     "Atlas",
     "DaskroiError",
@@ -50,6 +52,7 @@ __all__ = [
     "SphereAtlas",
     "__version__",
     "clean",
+    "datasets",
     "extract",
     "grid_of",
     "high_variance_confounds",
@@ -63,6 +66,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from daskroi import datasets
     from daskroi.atlas import Atlas, load_atlas
     from daskroi.clean import clean
     from daskroi.errors import DaskroiError, DaskroiWarning
@@ -80,6 +84,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"daskroi.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'daskroi' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"daskroi.{_HOMES[name]}"), name)

@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.inflate import fill, indexed_streams, inflated, inflating, streams
 from daskroi.rangereader import RangeReader
-from daskroi.remote import StorageOptions, check_ranges, fetch, identify, is_url, shown
+from daskroi.remote import check_ranges, fetch, identify
+from daskroi.urls import StorageOptions, is_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

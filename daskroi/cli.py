@@ -17,8 +17,8 @@ from daskroi import __version__
 from daskroi.clidemo import demo
 from daskroi.clioptions import EPILOG, extract_options
 from daskroi.errors import DaskroiError
-from daskroi.remote import shown
 from daskroi.terminal import Command, Group, say, shown_compute
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.remote import shown
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ import numpy as np
 
 from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.remote import shown
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd

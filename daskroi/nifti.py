@@ -17,7 +17,7 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermission
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.inflate import fill, skip
-from daskroi.remote import is_url, shown
+from daskroi.urls import is_url, shown
 
 __all__ = ["NiftiFile", "read_sidecar_t_r"]
 

@@ -17,7 +17,7 @@ from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
-from daskroi.remote import is_url, shown
+from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -135,9 +135,15 @@ def as_file(
             return NiftiFile.open(path, storage_options, index=index)
         return _open_other(path, storage_options)
     if not hasattr(image, "dataobj") or not hasattr(image, "affine"):
+        several = isinstance(image, list | tuple) or hasattr(image, "func")
+        remedy = (
+            "Give one run at a time, such as dataset.func[0]."
+            if several
+            else "For a NumPy array, use daskroi.make_image(array, grid)."
+        )
         raise DaskroiTypeError(
-            f"An image is a path, a nibabel image or a DataArray, not {type(image).__name__}. "
-            "For a NumPy array, use daskroi.make_image(array, grid)."
+            "An image is a path, a URL, a nibabel image or a DataArray, not "
+            f"{type(image).__name__}. {remedy}"
         )
     return _of_proxy(image)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from daskroi.remote import StorageOptions, fetch
+from daskroi.remote import fetch
+from daskroi.urls import StorageOptions
 
 __all__ = ["RangeReader"]
 

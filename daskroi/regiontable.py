@@ -22,7 +22,8 @@ from daskroi.errors import (
 )
 from daskroi.labelimage import stem_of
 from daskroi.labeltable import read_label_table, some
-from daskroi.remote import StorageOptions, identify, is_url
+from daskroi.remote import identify
+from daskroi.urls import StorageOptions, is_url
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,9 @@ from daskroi.blockresampling import MARGIN, BlockResampling, Box, overlap
 from daskroi.errors import DaskroiError, check_choice
 from daskroi.grid import Grid
 from daskroi.image import TIME, grid_of, make_image
+from daskroi.lazyimage import CHUNK_BYTES, checked_chunks
 from daskroi.limits import limits_of, read_again
-from daskroi.openimage import CHUNK_BYTES, checked_chunks, open_image
+from daskroi.openimage import open_image
 from daskroi.reduce import dask_array
 from daskroi.resampling import ORDERS, Resampling
 from daskroi.smoothing import Smoothing, checked_fwhm

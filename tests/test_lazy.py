@@ -21,8 +21,8 @@ from daskroi.kernels import REDUCERS
 from daskroi.nifti import NiftiFile
 from daskroi.recipe import Recipe
 from daskroi.regions import RegionIndex
-from daskroi.remote import StorageOptions
 from daskroi.steps import CleanSteps
+from daskroi.urls import StorageOptions
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from daskroi import remote
 from daskroi.bytesource import HEAD_BYTES, ByteSource, _first_bytes
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError
 from daskroi.rangereader import RangeReader
-from daskroi.remote import StorageOptions, filesystem, identify, shown
+from daskroi.remote import filesystem, identify
+from daskroi.urls import StorageOptions, shown
 
 PAYLOAD = random.Random(0).randbytes(3_000_000)
 
