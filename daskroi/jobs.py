@@ -116,8 +116,14 @@ def _file(value: Any) -> str | None:
 
 
 def _there(value: Any) -> bool:
-    # None, or the NaN that some pandas operations make of it
-    return value is not None and value == value and value != ""
+    if isinstance(value, str):
+        return value != ""
+    # None, or the NaN or NA that some pandas operations make of it
+    return value is not None and type(value).__name__ != "NAType" and not _is_nan(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and value != value
 
 
 def _safe(name: str) -> str:

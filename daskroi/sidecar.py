@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -281,8 +282,13 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
     for package in packages:
         # a package that was put on the path by hand has no metadata, and need not have
         with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+            found[package] = _version(package)
     return found
+
+
+@lru_cache
+def _version(package: str) -> str:
+    return metadata.version(package)  # 5 ms each: it parses a mail header
 
 
 def _number(value: Any) -> float | None:
