@@ -224,13 +224,13 @@ def describe_runs(runs: pd.DataFrame) -> str:
         for one in (problem or "").split("; ") if isinstance(problem, str) else ():
             told.setdefault(one, []).append(image)
     for problem, images in sorted(told.items()):
-        first = printable(split_path(images[0])[1])
+        first = printable(split_path(shown(images[0]))[1])
         lines.append(f"{_count(len(images), 'run')}: {problem}; first {first}")
     left: dict[str, list[str]] = {}
     for file, reason in runs.attrs.get("unpaired", ()):
         left.setdefault(reason, []).append(file)
     for reason, files in left.items():
-        lines.append(f"{_count(len(files), 'file')}: {reason}; first {printable(files[0])}")
+        lines.append(f"{_count(len(files), 'file')}: {reason}; first {printable(shown(files[0]))}")
     lines += [f"{n} not used: {why}" for why, n in runs.attrs.get("ignored", {}).items()]
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ __all__ = ["Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
 # folders without runs: other data, other programs' files, what a run was made from
 _OTHER = {"anat", "dwi", "fmap", "perf", "eeg", "ieeg", "meg", "nirs", "pet", "beh", "micr", "mrs"}
 _OTHER |= {"figures", "work", "scratch", "log", "logs", "code", "sourcedata", "derivatives"}
+_OTHER |= {"freesurfer"}
 # a name that ends so is a file: a link is not followed to find out (on NFS that costs a request)
 _FILES = (".gz", ".nii", ".json", ".tsv", ".txt", ".html", ".svg", ".gii", ".h5", ".csv")
 ZARR = ".zarr"
@@ -78,7 +79,7 @@ def local_or_url(path: str | os.PathLike[str]) -> str:
             f"{shown(text)}: has a password in it, which would get into tables and logs. "
             "Pass it in storage_options."
         )
-    return text.rstrip("/")
+    return text if text.endswith("://") else text.rstrip("/")
 
 
 def walk(

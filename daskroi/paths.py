@@ -17,6 +17,7 @@ __all__ = [
     "natural_key",
     "printable",
     "split_path",
+    "without_query",
 ]
 
 
@@ -31,7 +32,8 @@ def child_of(folder: str, name: str) -> str:
     'zip://fmriprep/sub-01::https://example.org/all.zip'
     """
     before, own, after = _links(folder)
-    return f"{before}{own.rstrip('/')}/{name}{after}"
+    inside = own if own.endswith("://") else f"{own.rstrip('/')}/"
+    return f"{before}{inside}{name}{after}"
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -55,6 +57,17 @@ def _links(url: str) -> tuple[str, str, str]:
     own = next((i for i, link in enumerate(links) if "://" in link), 0)
     before, after = links[:own], links[own + 1 :]
     return "".join(f"{b}::" for b in before), links[own], "".join(f"::{a}" for a in after)
+
+
+def without_query(path: str) -> str:
+    """A web address without what follows the file: signed links have their signature there.
+
+    Examples
+    --------
+    >>> without_query("https://example.org/bold.nii.gz?Signature=abc")
+    'https://example.org/bold.nii.gz'
+    """
+    return path.partition("?")[0] if path.startswith(("http://", "https://")) else path
 
 
 def dataset_root(path: str) -> str:

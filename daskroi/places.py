@@ -11,7 +11,7 @@ from daskroi.entities import BidsName, checked_label, entity_folder, parse_name,
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.listing import exists, local_or_url
 from daskroi.pairing import stem_of
-from daskroi.paths import child_of, dataset_root, fill_pattern, printable, split_path
+from daskroi.paths import child_of, dataset_root, fill_pattern, printable, split_path, without_query
 from daskroi.remote import is_url, shown
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def atlas_for(
     >>> atlas_for(run, "anat/sub-{subject}_dseg.nii.gz").removeprefix(f"{folder}/")
     'sub-01/anat/sub-01_dseg.nii.gz'
     """
-    image = str(run["image"])
+    image = without_query(str(run["image"]))
     top = dataset_root(image) if root is None else local_or_url(root)
     filled = fill_pattern(pattern, dict(run), root=top)
     if filled.startswith("/") or is_url(filled):
@@ -84,7 +84,7 @@ def atlas_for(
         if exists(place, storage_options):
             return place
     raise DaskroiNotFoundError(
-        f"{printable(image)}: has no atlas {shown(places[0])}"
+        f"{printable(shown(image))}: has no atlas {shown(places[0])}"
         f"{''.join(f', nor {shown(p)}' for p in places[1:])}. Check the pattern {pattern!r}."
     )
 
@@ -116,7 +116,7 @@ def output_prefixes(runs: pd.DataFrame) -> list[str]:
     >>> output_prefixes(find_runs([image]))
     ['sub-01/func/sub-01_task-rest_space-T1w']
     """
-    images = [str(image) for image in runs["image"]]
+    images = [without_query(str(image)) for image in runs["image"]]
     names = [parse_name(split_path(image)[1]) for image in images]
     found = [_prefix(i, n, OF_VOXELS) for i, n in zip(images, names, strict=True)]
     taken = Counter(prefix.lower() for prefix in found)
@@ -129,8 +129,8 @@ def output_prefixes(runs: pd.DataFrame) -> list[str]:
         other = first.setdefault(prefix.lower(), image)
         if other != image:
             raise DaskroiError(
-                f"{printable(image)}: its results would have the same names as those of "
-                f"{printable(other)}. Take one of them, or write to two folders."
+                f"{printable(shown(image))}: its results would have the same names as those of "
+                f"{printable(shown(other))}. Take one of them, or write to two folders."
             )
     return found
 

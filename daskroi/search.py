@@ -12,8 +12,8 @@ from daskroi.entities import PLACES, BidsName, long_name, parse_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.listing import TOGETHER, Folder, exists, forget, list_folder, local_or_url, walk
 from daskroi.pairing import IMAGES, FolderIndex, Run, candidates, ending_rank, stem_of
-from daskroi.paths import child_of, natural_key, printable, split_path
-from daskroi.remote import is_url
+from daskroi.paths import child_of, natural_key, printable, split_path, without_query
+from daskroi.remote import is_url, shown
 from daskroi.selection import Selection
 
 __all__ = ["Found", "as_images", "beside", "search"]
@@ -67,7 +67,7 @@ class Found:
             by_name.setdefault(stem_of(split_path(run.image)[1]), []).append(run)
         for runs in by_name.values():
             for run in runs[1:]:
-                run.problems.append(f"name: {printable(runs[0].image)} is named the same")
+                run.problems.append(f"name: {printable(shown(runs[0].image))} is named the same")
 
 
 def as_images(url: Any) -> list[str] | None:
@@ -86,7 +86,7 @@ def as_images(url: Any) -> list[str] | None:
     """
     if isinstance(url, str | os.PathLike):
         text = os.fspath(url)
-        return [local_or_url(text)] if text.rstrip("/").endswith(IMAGES) else None
+        return [local_or_url(text)] if without_query(text).rstrip("/").endswith(IMAGES) else None
     if not isinstance(url, Iterable) or isinstance(url, bytes | Mapping):
         raise DaskroiTypeError(
             f"find_runs takes a folder, an image or a list of images, not {type(url).__name__}."
@@ -224,13 +224,21 @@ def beside(
     from concurrent.futures import ThreadPoolExecutor
 
     found = Found("the images given")
-    split = [split_path(path) for path in images]
+    split = [split_path(without_query(path)) for path in images]
     folders = list(dict.fromkeys(folder for folder, _ in split))
     for folder in folders:
         forget(folder, options)
+
+    def seen(image: str, folder: str, name: str) -> FolderIndex:
+        index = indices[folder]
+        if is_url(image) and name not in index.folder.files:
+            return FolderIndex(_probed(folder, name, options))
+        return index
+
     with ThreadPoolExecutor(TOGETHER) as pool:
         indices = dict(zip(folders, pool.map(lambda f: _indexed(f, options), folders), strict=True))
-    for (folder, name), image in zip(split, images, strict=True):
+        beside_each = list(pool.map(lambda i, s: seen(i, *s), images, split))
+    for image, (_, name), index in zip(images, split, beside_each, strict=True):
         parts = parse_name(name)
         if parts is not None:
             found.see(_words(parts))
@@ -239,12 +247,10 @@ def beside(
             found.ignored[FILTERED] += 1
             if parts is None:
                 reason = f"is left out by {failed}: its name is no BIDS name"
-                found.unpaired.append((image, reason))
+                found.unpaired.append((shown(image), reason))
             continue
-        index = indices[folder]
-        if is_url(image) and name not in index.folder.files:
-            index = FolderIndex(_probed(folder, name, options))
         run = index.pair(name, parts)
+        run.image = image
         if index.folder.problem:
             run.problems = [f"folder: {index.folder.problem}"]
         found.runs.append(run)

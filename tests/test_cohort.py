@@ -565,6 +565,10 @@ def test_web_servers_that_list_nothing(tmp_path):
             p.removeprefix(str(tmp_path)) for p in local[FILES]
         ]
         assert run["problem"] is None
+        signed = f"{image}?Signature=abc"
+        run = find_runs(signed).iloc[0]
+        assert run["image"] == signed
+        assert run["mask"].endswith("_desc-brain_mask.nii.gz")
         pattern = "func/sub-{subject}_dseg.nii.gz"
         with pytest.raises(DaskroiNotFoundError, match="has no atlas http://127"):
             atlas_for(run, pattern)
@@ -579,6 +583,21 @@ def test_passwords_do_not_get_into_tables():
         with pytest.raises(DaskroiError, match="has a password in it") as error:
             find_runs(url)
         assert "secret" not in str(error.value)
+
+
+def test_memory():
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    stem = "/sub-01/func/sub-01_task-rest"
+    fs.pipe({f"{stem}_{END}": b"", f"{stem}_desc-brain_mask.nii": b""})
+    try:
+        (row,) = quietly("memory://", subject="01")[FILES].values.tolist()
+        assert row[:2] == [
+            f"memory://sub-01/func/sub-01_task-rest_{end}" for end in (END, "desc-brain_mask.nii")
+        ]
+    finally:
+        fs.rm("/sub-01", recursive=True)
 
 
 def test_archives(flat_tree, tmp_path):
