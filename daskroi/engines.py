@@ -153,6 +153,8 @@ def start_slurm(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
     except (OSError, RuntimeError, ValueError) as error:
         raise DaskroiError(f"slurm: {str(error).splitlines()[0]}") from error
     owned.callback(cluster.close)
+    # later, in the background, Dask only logs that the queue or the account does not exist
+    _output("sbatch", "--test-only", given=cluster.job_script())
     # not scale(): it never replaces a job that SLURM ended
     cluster.adapt(
         minimum=1 if wanted.adaptive else n_workers,
@@ -281,10 +283,12 @@ def _check_names(engine: str, options: dict[str, Any], *classes: type) -> None:
             )
 
 
-def _output(*command: str) -> str:
+def _output(*command: str, given: str | None = None) -> str:
     """What a command of SLURM prints."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, timeout=60, check=True
+        )
     except FileNotFoundError as error:
         raise DaskroiError(
             f"slurm: there is no {command[0]} here. Run this on a machine that submits jobs (a "
@@ -292,7 +296,10 @@ def _output(*command: str) -> str:
         ) from error
     except subprocess.SubprocessError as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise DaskroiError(f"slurm: {command[0]} failed: {said[0] if said else error}") from error
+        raise DaskroiError(
+            f"slurm: {command[0]} failed ({said[-1] if said else error}). Ask for what the cluster "
+            "has: queue=, account=, walltime=, threads_per_worker=, memory=."
+        ) from error
     return done.stdout
 
 

@@ -74,6 +74,17 @@ def listening(pids: Sequence[int]) -> set[str]:
     }
 
 
+def listening_here() -> set[str]:
+    """The same, asked on a worker: of it and of the nanny that started it."""
+    return listening([os.getpid(), os.getppid()])
+
+
+def slowly(frames: int, seconds: float) -> float:
+    """`mean` that takes its time: long enough for something to happen to it."""
+    time.sleep(seconds)
+    return mean(frames)
+
+
 def mean(frames: int) -> float:
     """Some real work: the extraction of a phantom, in whatever process this runs."""
     import dask
