@@ -142,7 +142,11 @@ class Layout:
                 typesize=itemsize,
             )
             endian = "big" if np.dtype(dtype).byteorder == ">" else "little"
-            own = {"dimension_names": names, "serializer": BytesCodec(endian=endian)}
+            own = {
+                "dimension_names": names,
+                "serializer": BytesCodec(endian=endian),
+                "fill_value": 0,
+            }
         else:
             from numcodecs import Blosc
 
@@ -151,6 +155,8 @@ class Layout:
                 # nested keys, as OME-Zarr has them; and what xarray calls dimension names
                 "chunk_key_encoding": {"name": "v2", "separator": "/"},
                 "attributes": {"_ARRAY_DIMENSIONS": names},
+                # xarray would take a 0 for missing
+                "fill_value": None,
             }
         return zarr.create_array(
             store,
@@ -160,7 +166,6 @@ class Layout:
             dtype=dtype,
             compressors=codec if packed else None,
             filters=None,
-            fill_value=0,
             zarr_format=self.zarr_format,  # type: ignore[arg-type]
             overwrite=True,
             # a chunk of zeros that is not written looks like one that was lost; and -0.0 equals 0
@@ -260,7 +265,9 @@ def multiscales(head: bytes, name: str, ndim: int, zarr_format: int) -> dict[str
     scale = sizes[2::-1]
     if ndim == 4:
         axes.insert(0, {"name": "t", "type": "time"} | ({"unit": time} if time else {}))
-        scale.insert(0, 1.0)
+        # here and not once for all levels, as the NIfTI-Zarr draft also has it: ngff-zarr 0.50
+        # cannot read that, and the header is authoritative anyway
+        scale.insert(0, sizes[3])
     image: dict[str, Any] = {
         "name": name,
         "axes": axes,
@@ -268,9 +275,6 @@ def multiscales(head: bytes, name: str, ndim: int, zarr_format: int) -> dict[str
             {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
         ],
     }
-    if ndim == 4:
-        # time is not scaled between levels, so it is with what holds for all of them
-        image["coordinateTransformations"] = [{"type": "scale", "scale": [sizes[3], 1.0, 1.0, 1.0]}]
     version = OME_VERSIONS[zarr_format]
     if zarr_format == 3:
         return {"ome": {"version": version, "multiscales": [image]}}
