@@ -19,6 +19,8 @@ __version__ = "0.1.0"
 # (dask.array and xarray take 0.7 s).
 _HOMES = {
     "Atlas": "atlas",
+    "ConfoundRecipe": "confoundrecipe",
+    "Confounds": "fmriprep",
     "DaskroiError": "errors",
     "DaskroiWarning": "errors",
     "Grid": "grid",
@@ -27,10 +29,13 @@ _HOMES = {
     "Recipe": "recipe",
     "SphereAtlas": "spheres",
     "clean": "clean",
+    "describe_runs": "cohort",
     "extract": "extract",
+    "find_runs": "cohort",
     "grid_of": "image",
     "high_variance_confounds": "highvariance",
     "load_atlas": "atlas",
+    "load_confounds": "fmriprep",
     "make_image": "image",
     "make_phantom": "phantom",
     "open_image": "openimage",
@@ -43,6 +48,8 @@ _MODULES = ("datasets",)
 
 __all__ = [
     "Atlas",
+    "ConfoundRecipe",
+    "Confounds",
     "DaskroiError",
     "DaskroiWarning",
     "Grid",
@@ -53,10 +60,13 @@ __all__ = [
     "__version__",
     "clean",
     "datasets",
+    "describe_runs",
     "extract",
+    "find_runs",
     "grid_of",
     "high_variance_confounds",
     "load_atlas",
+    "load_confounds",
     "make_image",
     "make_phantom",
     "open_image",
@@ -69,8 +79,11 @@ if TYPE_CHECKING:
     from daskroi import datasets
     from daskroi.atlas import Atlas, load_atlas
     from daskroi.clean import clean
+    from daskroi.cohort import describe_runs, find_runs
+    from daskroi.confoundrecipe import ConfoundRecipe
     from daskroi.errors import DaskroiError, DaskroiWarning
     from daskroi.extract import extract
+    from daskroi.fmriprep import Confounds, load_confounds
     from daskroi.grid import Grid
     from daskroi.highvariance import high_variance_confounds
     from daskroi.image import grid_of, make_image

@@ -6,7 +6,6 @@ header, atlas, mask and confounds are read here, voxels only in ``compute``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from daskroi.errors import DaskroiError
 from daskroi.image import TIME, grid_of
 from daskroi.leastsquares import least_squares
+from daskroi.nuisance import Nuisance, nuisance_of
 from daskroi.operators import operator_of
 from daskroi.placement import Placement, coverage, load_mask, place
 from daskroi.recipe import Recipe
@@ -89,7 +89,8 @@ def extract(
         What is made of a region's voxels in every frame, accumulated in double. Mean, sum, minimum
         and maximum cost nothing next to reading; median sorts.
     confounds : array (time, confound), DataFrame, CSV or TSV path or URL, or a list of these
-        Regressed out. Full length of the run, also when frames are censored.
+        Regressed out. Full length of the run, also when frames are censored. What
+        `load_confounds` returns also censors the frames that its strategy leaves out.
     columns : list of str, optional
         Which columns of named confounds, wildcards allowed (``"trans_*"``). All if not given.
     sample_mask : bool array (time,) or int array, optional
@@ -213,7 +214,7 @@ def extract(
 
     seconds, times = run_times(recipe, run, file)
     partials, scale = _partials(run, file, operator, way, recipe)
-    nuisance, names = _nuisance(confounds, columns, sample_mask, runs, run, recipe, storage_options)
+    nuisance = nuisance_of(run, recipe, confounds, columns, sample_mask, runs, storage_options)
 
     results = {}
     first = 0
@@ -222,8 +223,8 @@ def extract(
         first += len(one.ids)
         series = _labelled(part, one, placements[key], recipe, scale)
         series = series.assign_coords({TIME: times})
-        series = _cleaned(series, recipe, seconds, nuisance, sample_mask, runs, run)
-        said = _provenance(one, mask, recipe, names, run, file)
+        series = _cleaned(series, recipe, seconds, nuisance, runs, run)
+        said = _provenance(one, mask, recipe, run, file) | nuisance.said
         results[key] = series.assign_attrs(said | spatial_attrs(placements[key], way, operator))
     return results if several else results[""]
 
@@ -305,46 +306,11 @@ def _labelled(
     return xr.DataArray(values, coords, (TIME, "region"), name="timeseries")
 
 
-def _nuisance(
-    confounds: Any,
-    columns: Any,
-    sample_mask: Any,
-    runs: Any,
-    run: xr.DataArray,
-    recipe: Recipe,
-    storage_options: Mapping[str, Any] | None,
-) -> tuple[list[Any], list[str]]:
-    """Confounds to regress out, high-variance ones (lazy) first as in nilearn, and their names."""
-    from daskroi.censor import sample_mask_to_bool
-    from daskroi.confounds import read_confounds
-
-    arrays: list[Any] = []
-    names: list[str] = []
-    if recipe.high_variance_confounds:
-        from daskroi.highvariance import high_variance_confounds
-
-        found = high_variance_confounds(run).data
-        arrays.append(found)
-        names += [f"high_variance_{i}" for i in range(found.shape[1])]
-    if confounds is not None:
-        n_time = run.sizes.get(TIME, 1)
-        keep = sample_mask_to_bool(sample_mask, n_time, runs)
-        values, own = read_confounds(confounds, n_time, columns, keep, storage_options)
-        arrays.append(values)
-        names += own
-    elif columns is not None:
-        raise DaskroiError(
-            f"columns={columns!r} were chosen, but confounds were not given. Give both."
-        )
-    return arrays, names
-
-
 def _cleaned(
     series: xr.DataArray,
     recipe: Recipe,
     t_r: float | None,
-    nuisance: list[Any],
-    sample_mask: Any,
+    nuisance: Nuisance,
     runs: Any,
     run: xr.DataArray,
 ) -> xr.DataArray:
@@ -353,11 +319,10 @@ def _cleaned(
     from daskroi.steps import CleanSteps
 
     steps = recipe.steps(t_r)
-    idle = steps == CleanSteps(t_r=t_r) and not nuisance and sample_mask is None
+    confounds, sample_mask = nuisance.arrays or None, nuisance.sample_mask
+    idle = steps == CleanSteps(t_r=t_r) and confounds is None and sample_mask is None
     if not idle:  # with nothing to clean, chunks of time stay apart
-        series = clean(
-            series, steps, confounds=nuisance or None, sample_mask=sample_mask, runs=runs
-        )
+        series = clean(series, steps, confounds=confounds, sample_mask=sample_mask, runs=runs)
     dtype = recipe.dtype or ("float32" if run.dtype.newbyteorder("=") == np.float32 else "float64")
     series = series.astype("float32" if dtype == "auto" else dtype)
     return series if TIME in run.dims else series.isel({TIME: 0}, drop=True)
@@ -367,7 +332,6 @@ def _provenance(
     atlas: AnyAtlas,
     mask: Any,
     recipe: Recipe,
-    confounds: list[str],
     run: xr.DataArray,
     file: ImageFile | None,
 ) -> dict[str, Any]:
@@ -382,7 +346,6 @@ def _provenance(
         "atlas_hash": atlas.hash,
         "atlas_source": atlas.source or "",
         "mask": "" if mask is None else mask.source,
-        "confounds": json.dumps(confounds),
         "daskroi_version": daskroi.__version__,
     }
 

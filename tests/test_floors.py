@@ -32,6 +32,8 @@ FLOORS = {
         "signals",
         "compcor",
         "recipe",
+        "strategies",
+        "confoundrecipe",
     },
     # doors: bytes <-> arrays
     1: {
@@ -59,13 +61,19 @@ FLOORS = {
         "datasetfiles",
         "datasetruns",
         "datasets",
+        "confoundtable",
+        "fmriprep",
+        "entities",
+        "paths",
+        "selection",
+        "listing",
     },
     # operators: lazy in, lazy out
-    2: {"placement", "ways", "timing", "limits", "reduce", "clean", "highvariance", "spatial"},
+    2: {"placement", "ways", "timing", "limits", "reduce", "clean", "highvariance", "spatial", "nuisance"},
     # one run
     3: {"extract", "report"},
     # many runs
-    4: {"store", "sidecar"},
+    4: {"store", "sidecar", "pairing", "search", "places", "cohort"},
     # faces: nothing imports them
     5: {
         "masker",
@@ -134,6 +142,16 @@ ARROWS = {
         "image",
     },
     "ways": {"placement"},
+    "confoundrecipe": {"strategies"},
+    "confoundtable": {"bytesource", "remote", "urls"},
+    "fmriprep": {"confoundtable"},
+    "paths": {"entities"},
+    "selection": {"entities", "remote", "urls"},
+    "listing": {"paths", "remote", "urls"},
+    "search": {"pairing"},
+    "places": {"pairing"},
+    "cohort": {"search"},
+    "nuisance": {"highvariance"},
     "reduce": {"limits"},
     "highvariance": {"placement", "reduce"},
     "spatial": {"limits", "reduce"},
