@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -176,18 +177,27 @@ def counted(n_time: int, step: int) -> tuple[xr.DataArray, list[int]]:
     return image(da.map_blocks(block, chunks=chunks, dtype="f4", meta=np.empty((0,) * 4))), frames
 
 
-def test_a_slab_at_a_time_and_one_ahead() -> None:
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_in_order_and_a_few_slabs_ahead(ahead: int) -> None:
     run, frames = counted(60, 2)
-    nothing_read = list(frames)
-    done = 0
-    with dask.config.set(scheduler="synchronous"):
-        for slab in image_slabs(run, np.dtype("f4"), 7 * GRID.size * 4):
-            assert len(slab) == 6  # three chunks fit
-            done += len(slab)
-            assert len(frames) <= done + 6
-            assert slab[0, 0, 0, 0] == done - 6
-    assert (nothing_read, done) == ([], 60)
+    slabs = image_slabs(run, np.dtype("f4"), ahead_bytes=ahead * 2 * GRID.size * 4)
+    assert frames == []
+    for done, slab in enumerate(slabs, 1):
+        assert len(slab) == 2
+        assert slab[0, 0, 0, 0] == 2 * (done - 1)
+        assert len(frames) <= 2 * (done + max(ahead, 1))
     assert sorted(frames) == list(range(60))  # each once
+    if ahead <= 1:
+        assert frames == list(range(60))
+
+
+def test_no_more_is_computed_than_is_wanted() -> None:
+    run, frames = counted(60, 2)
+    slabs = image_slabs(run, np.dtype("f4"), ahead_bytes=6 * GRID.size * 4)
+    next(slabs)
+    slabs.close()
+    assert len(frames) <= 8
+    assert not [t for t in threading.enumerate() if t.name.startswith("daskroi-slab")]
 
 
 @pytest.mark.parametrize(
@@ -195,14 +205,13 @@ def test_a_slab_at_a_time_and_one_ahead() -> None:
     [
         (None, 4, [4, 4, 2]),
         ((3, 3, 4), 3, [3, 3, 3, 1]),
-        ((3, 3, 4), 6, [6, 4]),
+        ((3, 3, 4), 6, [3, 3, 4]),
         ((2, 8), 4, [2, 4, 4]),
-        ((10,), 4, [4, 4, 2]),
         ((1,) * 10, 0, [1] * 10),
         ((10,), 99, [10]),
     ],
 )
-def test_slabs_are_whole_chunks_while_they_fit(chunks: Any, limit: int, expected: Any) -> None:
+def test_slabs_are_chunks_while_these_are_small(chunks: Any, limit: int, expected: Any) -> None:
     values: Any = RNG.random((10, *SHAPE))
     if chunks is not None:
         values = da.from_array(values, (chunks, -1, 2, -1))
