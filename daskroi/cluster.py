@@ -161,12 +161,16 @@ def connected(to: Any = None, **options: Any) -> Iterator[Client]:
 
 def _start(name: str, wants: dict[str, Any], options: dict[str, Any], patience: float) -> Client:
     """Start an engine and wait for its first worker; whatever fails, nothing is left running."""
-    from daskroi.engines import ENGINES, Wanted
+    from daskroi import engines
     from daskroi.ownclient import OwningClient
 
     with ExitStack() as owned:
         try:
-            engine = ENGINES[name](Wanted(**wants), options, owned)
+            if name == "slurm":
+                from daskroi.slurm import start_slurm as start
+            else:
+                start = engines.start_local if name == "local" else engines.start_kubernetes
+            engine = start(engines.Wanted(**wants), options, owned)
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]
             if module == "cryptography":

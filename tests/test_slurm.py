@@ -95,8 +95,11 @@ def slurm() -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def quick_replacement() -> Iterator[None]:
-    """A lost job is replaced after 2 s, not 15."""
+def quick_replacement(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A lost job is replaced after 2 s, not 15; one that never started after 1 s, not 20."""
+    from daskroi.slurm import JobKeeper
+
+    monkeypatch.setattr(JobKeeper, "every", 0.5)
     # its defaults are loaded; else leaving ``with`` would take them away
     assert distributed.__version__
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "2s"}):
@@ -104,26 +107,33 @@ def quick_replacement() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quick_replacement")
-def test_jobs_are_kept_while_one_is_cancelled_and_a_node_dies(slurm: Slurm) -> None:
-    with connect("slurm", n_workers=3, adaptive=False, log_directory="logs", **JOB) as client:
-        client.wait_for_workers(3, timeout=60)
+def test_jobs_are_kept_while_some_are_cancelled_and_a_node_dies(slurm: Slurm) -> None:
+    # jobs of a whole node: two run, the third waits
+    options = JOB | {"job_cpu": 2, "log_directory": "logs"}
+    with connect("slurm", n_workers=3, adaptive=False, **options) as client:
+        client.wait_for_workers(2, timeout=60)
         assert client.scheduler.address.startswith("tls://127.0.0.1")
         for found in client.run(processes.listening_here).values():
             assert found <= {"127.0.0.1"}
-        first = {job for job, state, _ in slurm.jobs() if state == "RUNNING"}
+        keys = list(slurm.folder.glob(".daskroi-tls-*"))
+        assert [folder.stat().st_mode & 0o077 for folder in keys] == [0]
+        first = {job for job, *_ in slurm.jobs()}
+        assert len(first) == 3
+
+        # one that waits: Dask has never seen it
+        run("scancel", next(job for job, state, *_ in slurm.jobs() if state == "PENDING"))
+        until(lambda: len(slurm.jobs("--states=PENDING")) == 1)
         futures = client.map(processes.slowly, FRAMES, seconds=1)
         until(lambda: any(future.done() for future in futures))
-        run("scancel", next(job for job, _, node in slurm.jobs() if node == "n1"))
+        # one that works, and a node
+        run("scancel", next(job for job, _, *node in slurm.jobs() if node == ["n1"]))
         slurm.kill(2)
         try:
             assert client.gather(futures) == [processes.mean(n) for n in FRAMES]
-            assert len(slurm.jobs()) >= 2
         finally:
             slurm.revive(2)
-        until(lambda: len(client.nthreads()) == 3)
-        assert {job for job, state, _ in slurm.jobs() if state == "RUNNING"} != first
-        keys = list(slurm.folder.glob(".daskroi-tls-*"))
-        assert [folder.stat().st_mode & 0o077 for folder in keys] == [0]
+        until(lambda: len(client.nthreads()) == 2)
+        assert not first & {job for job, *_ in slurm.jobs("--states=RUNNING")}
     assert not list(slurm.folder.glob(".daskroi-tls-*"))
     until(lambda: not slurm.jobs())
     assert list(slurm.folder.glob("logs/*.err"))
