@@ -28,6 +28,7 @@ _HOMES = {
     "NiftiLabelsMasker": "masker",
     "Recipe": "recipe",
     "SphereAtlas": "spheres",
+    "build_index": "openimage",
     "clean": "clean",
     "describe_runs": "cohort",
     "extract": "extract",
@@ -58,6 +59,7 @@ __all__ = [
     "Recipe",
     "SphereAtlas",
     "__version__",
+    "build_index",
     "clean",
     "datasets",
     "describe_runs",
@@ -89,7 +91,7 @@ if TYPE_CHECKING:
     from daskroi.image import grid_of, make_image
     from daskroi.maps import MapsAtlas
     from daskroi.masker import NiftiLabelsMasker
-    from daskroi.openimage import open_image
+    from daskroi.openimage import build_index, open_image
     from daskroi.phantom import make_phantom, write_phantom
     from daskroi.recipe import Recipe
     from daskroi.spatial import resample, smooth

@@ -132,10 +132,7 @@ class ByteSource:
     def _with_index(self, index: bool | str) -> ByteSource:
         from dataclasses import replace
 
-        try:
-            from daskroi.gzipindex import find_index
-        except ModuleNotFoundError:
-            return self
+        from daskroi.gzipindex import find_index
 
         if index == "auto" and find_index(self.identity) is None:
             return self
@@ -274,16 +271,24 @@ class ByteSource:
             raise self.truncated(offset + len(buffer), offset + got)
 
     def _read_indexed(self, offset: int, buffer: memoryview) -> int:
-        from daskroi.gzipindex import ensure_index, open_indexed
-
-        raw = partial(self.open_raw, sequential=False)
-        path = None if self.remote else self.url
-
-        def reopen() -> Any:
-            return open_indexed(raw, ensure_index(self.identity, raw, path), path)
+        from daskroi.gzipindex import open_indexed
 
         with self._named_errors():
+            reopen = partial(open_indexed, *self._for_index())
             return indexed_streams.read_at(self, reopen, offset, buffer)
+
+    def make_index(self) -> None:
+        """Make the index that lets gzip be read anywhere, if there is none; reads the file once."""
+        from daskroi.gzipindex import ensure_index
+
+        self.check_unchanged()
+        with self._named_errors():
+            ensure_index(*self._for_index())
+        self.check_unchanged()
+
+    def _for_index(self) -> tuple[str, Any, str | None]:
+        path = None if self.remote else self.url
+        return self.identity, partial(self.open_raw, sequential=False), path
 
     def _read_range(self, offset: int, buffer: memoryview) -> int:
         with self._named_errors():

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from images import OBLIQUE, STRAIGHT, run, save
 from niftis import nifti_bytes, write
 
+import daskroi as dr
 from daskroi import inflate
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, DaskroiWarning
 from daskroi.grid import Grid
@@ -377,8 +378,8 @@ def test_files_that_are_refused(tmp_path: Path, values: str, name: str) -> None:
     "image", [np.zeros((4, 5, 6)), [1, 2], None, 3, xr.Dataset(), ["a.nii", "b.nii"], b"a.nii"]
 )
 def test_other_things_are_refused(image: Any) -> None:
-    message = rf"a path, a nibabel image or a DataArray, not {type(image).__name__}\."
-    with pytest.raises(DaskroiTypeError, match=message + r".*daskroi\.make_image"):
+    message = rf"a path, a URL, a nibabel image or a DataArray, not {type(image).__name__}\."
+    with pytest.raises(DaskroiTypeError, match=message + r".*(daskroi\.make_image|one run at a time)"):
         open_image(image)
 
 
@@ -485,3 +486,59 @@ def test_recognising_does_not_warn_again(tmp_path: Path) -> None:
         image = open_image(path)
     assert t_r_of(image)[0] == 1.0
     assert as_stored_file(image) is not None
+
+
+# .nii.gz by an index
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("dtype", ["i2", "f4"])
+def test_an_index_changes_no_number(tmp_path: Path, cache: Path, dtype: str) -> None:
+    path = save(run(RNG, (16, 17, 15, 30), dtype=dtype), tmp_path / "x.nii.gz")
+    plain = open_image(path, 4)
+    indexed = open_image(path, 4, index=True)
+    assert not cache.exists(), "opening reads the header only"
+    assert not as_file(plain).seekable
+    assert as_file(indexed).seekable
+    np.testing.assert_array_equal(indexed.isel(time=23).values, plain.isel(time=23).values)
+    assert list(cache.rglob("*.gzi"))
+    np.testing.assert_array_equal(indexed.values, plain.values)
+    labels = np.zeros((15, 17, 16), "i2")
+    labels[3:6, 4:9, 5:8], labels[8:12, 4:9, 5:8] = 1, 2
+    atlas = make_image(labels, grid_of(plain))
+    for strategy in ("mean", "median", "maximum"):
+        a = dr.extract(plain, atlas, strategy=strategy)
+        b = dr.extract(indexed, atlas, strategy=strategy)
+        assert len(a.__dask_graph__()) < len(b.__dask_graph__()), "a stream, and blocks"
+        xr.testing.assert_identical(a.compute(), b.compute())
+
+
+def test_an_index_that_is_there_is_used(tmp_path: Path, cache: Path) -> None:
+    path = save(run(RNG), tmp_path / "x.nii.gz")
+    assert not as_file(path).seekable
+    dr.build_index(path)
+    assert as_file(path).seekable
+    assert not as_file(path, index=False).seekable
+    expected = nib.load(path).dataobj[..., 5].T
+    np.testing.assert_array_equal(open_image(path, 1).isel(time=5).values, expected)
+    # another file in its place has no index
+    save(run(RNG), path)
+    os.utime(path, ns=(0, 1))
+    assert not as_file(path).seekable
+
+
+def test_an_index_of_what_is_no_gzip(tmp_path: Path, cache: Path) -> None:
+    path = save(run(RNG), tmp_path / "x.nii")
+    dr.build_index(path)  # can be read anywhere already
+    assert as_file(path, index=True).seekable
+    assert not cache.exists()
+    broken = tmp_path / "b.nii.gz"
+    broken.write_bytes(save(run(RNG), tmp_path / "y.nii.gz").read_bytes()[:-2000])
+    with pytest.raises(DaskroiError, match=r"b\.nii\.gz: the gzip stream ends early"):
+        dr.build_index(broken)
+    assert not list(cache.rglob("*.gzi"))
