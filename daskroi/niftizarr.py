@@ -61,6 +61,8 @@ class ZarrImage(ImageFile):
         Chunk sizes along (time, z, y, x).
     whole : bool
         Whether every chunk was written, so that a missing one is damage; otherwise it is zeros.
+    blosc : bool
+        Whether every file is one chunk packed by Blosc, which says how long it is.
     options : StorageOptions
         For fsspec.
 
@@ -83,6 +85,7 @@ class ZarrImage(ImageFile):
     axes: str
     stored_chunks: tuple[int, int, int, int]
     whole: bool = False
+    blosc: bool = False
     options: StorageOptions = field(default_factory=StorageOptions)
 
     @classmethod
@@ -142,6 +145,7 @@ class ZarrImage(ImageFile):
             axes=axes,
             stored_chunks=tuple(min(chunks.get(a, 1), sizes.get(a, 1)) for a in "tzyx"),  # type: ignore[arg-type]
             whole=found.whole,
+            blosc=found.blosc,
             options=options,
             **(fields | {"dtype": found.dtype.str}),
         )
@@ -222,6 +226,7 @@ class _Metadata:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
+    blosc: bool
     nifti: bytes
 
     @classmethod
@@ -257,7 +262,19 @@ class _Metadata:
         else:
             document = ".zattrs" if attrs else ".zgroup"
         version = f"{stamp(below(location, document), options)} {digest}"
-        return cls(document, version, attrs, level, array.shape, array.chunks, array.dtype, nifti)
+        packers = [type(codec).__name__ for codec in array.compressors]
+        return cls(
+            document=document,
+            version=version,
+            attrs=attrs,
+            level=level,
+            shape=array.shape,
+            chunks=array.chunks,
+            dtype=array.dtype,
+            # zarr's class, and numcodecs' in Zarr v2
+            blosc=array.shards is None and packers in (["BloscCodec"], ["Blosc"]),
+            nifti=nifti,
+        )
 
     @property
     def whole(self) -> bool:
@@ -380,11 +397,12 @@ def _array_of(image: ZarrImage) -> zarr.Array[Any]:
     """The array, opened once per process; a store written anew is another image."""
     import zarr
 
-    from daskroi.zarrstore import WholeStore, below, open_store
+    from daskroi.zarrstore import CheckedStore, below, open_store
 
-    store: Any = open_store(below(image.location, image.level), image.options)
-    if image.whole:
-        store = WholeStore(store, image.url)
+    location = below(image.location, image.level)
+    store = CheckedStore(
+        open_store(location, image.options), image.url, image.whole, image.blosc, is_url(location)
+    )
     return zarr.open_array(store, mode="r", zarr_format=3 if image.document == "zarr.json" else 2)
 
 

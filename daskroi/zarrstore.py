@@ -22,7 +22,7 @@ __all__ = [
     "CONVERSION",
     "NOTE",
     "PART",
-    "WholeStore",
+    "CheckedStore",
     "below",
     "exists",
     "open_store",
@@ -74,24 +74,38 @@ def open_store(location: str, options: StorageOptions, *, read_only: bool = True
     return FsspecStore(found, path=path.rstrip("/"), read_only=read_only)
 
 
-class WholeStore(WrapperStore[Any]):
-    """Reads an array all of whose chunks were written: one that is not there is an error.
+class CheckedStore(WrapperStore[Any]):
+    """Reads chunks of an array that are there, and as long as they say.
 
-    Zarr reads a missing chunk as zeros, and an image with a hole would pass for a whole one.
+    Zarr reads a missing chunk as zeros, and Blosc unpacks half a chunk as if what follows it in
+    memory were the other half: a broken copy would pass for an image.
 
     Parameters
     ----------
     store : Store
     name : str
-        For the message.
+        For messages.
+    whole : bool
+        Whether all chunks were written.
+    blosc : bool
+        Whether every file is one chunk packed by Blosc.
+    remote : bool
+        Whether a chunk that is cut may be whole when it is read again.
     """
 
-    def __init__(self, store: Store, name: str = "") -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str = "",
+        whole: bool = True,
+        blosc: bool = True,
+        remote: bool = False,
+    ) -> None:
         super().__init__(store)
-        self.name = name
+        self._own = name, whole, blosc, remote
 
-    def _with_store(self, store: Store) -> WholeStore:
-        return WholeStore(store, self.name)
+    def _with_store(self, store: Store) -> CheckedStore:
+        return CheckedStore(store, *self._own)
 
     async def get(
         self,
@@ -101,10 +115,26 @@ class WholeStore(WrapperStore[Any]):
     ) -> Buffer | None:
         """Bytes of a key, as any store."""
         found = await self._store.get(key, prototype, byte_range)
-        if found is None and not key.endswith((".json", ".zarray", ".zattrs", ".zgroup")):
-            raise DaskroiError(
-                f"{self.name}: chunk {key} is not there. Copy the store or convert the image again."
-            )
+        if key.endswith((".json", ".zarray", ".zattrs", ".zgroup")):
+            return found
+        name, whole, blosc, remote = self._own
+        if found is None:
+            if whole:
+                raise DaskroiError(
+                    f"{name}: chunk {key} is not there. Copy the store or convert the image again."
+                )
+            return None
+        if blosc and byte_range is None:
+            # Blosc's header has 16 bytes, the last four say how long the chunk is
+            size = int.from_bytes(found[12:16].to_bytes(), "little") if len(found) >= 16 else 16
+            if len(found) != size:
+                what = f"chunk {key} has {len(found)} bytes instead of {size}"
+                if remote:
+                    raise ConnectionError(what)
+                raise DaskroiError(
+                    f"{name}: damaged Zarr data ({what}). "
+                    "Copy the store or convert the image again."
+                )
         return found
 
 
