@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from contextlib import suppress
 from gzip import BadGzipFile
 from typing import IO, TYPE_CHECKING, Any
 
@@ -140,8 +141,11 @@ class IndexedReader(io.RawIOBase):
         that only the parent has.
         """
         if self._pid != os.getpid():
-            self._raw, self._inflater, self._pid = None, None, os.getpid()
+            raw, self._raw, self._inflater, self._pid = self._raw, None, None, os.getpid()
             self._lock = threading.RLock()
+            if raw is not None:
+                with suppress(OSError):
+                    raw.close()  # the child's copy
         return self._lock
 
     def _check_open(self) -> None:

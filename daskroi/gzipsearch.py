@@ -92,9 +92,9 @@ def make_index(
         if threads is None:
             threads = min(_processors(), MOST_THREADS)
         found, reason = _scan(path, threads, chunk, page, raw)
-        raw.seek(length - 8)
-        footer = struct.unpack("<II", _read(raw, 8))
-        if found and footer == (found.whole, found.size & 0xFFFFFFFF):
+        raw.seek(max(length - 8, 0))
+        footer = _read(raw, 8)
+        if found and footer == struct.pack("<II", found.whole, found.size & 0xFFFFFFFF):
             # one member, to its end: what was inflated is what was compressed
             return found.index(length, page)
         raw.seek(0)
