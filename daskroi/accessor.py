@@ -1,17 +1,18 @@
 """The `.roi` accessor on DataArrays: what this library does with an image, from the image.
 
-Importing this module registers it. `import daskroi` does so as soon as xarray is imported.
+Importing this module registers it, which the package does when it meets xarray. It imports nothing
+else, so that it can be imported from anywhere.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from daskroi.grid import Grid
-from daskroi.image import grid_of, t_r_of
+if TYPE_CHECKING:
+    from daskroi.grid import Grid
 
 __all__ = ["RoiAccessor"]
 
@@ -20,7 +21,8 @@ class RoiAccessor:
     """What daskroi does with an image: ``image.roi.extract(atlas)``, and so on.
 
     Images are DataArrays with geometry: from `open_image`, from xarray's engine "nifti"
-    (``dataset.image.roi``) or from `make_image`. Everything is lazy but `to_nifti` and `to_zarr`.
+    (``dataset.image.roi``: a Dataset may hold several, so it has no accessor of its own) or from
+    `make_image`. Everything is lazy but `to_nifti` and `to_zarr`.
 
     Examples
     --------
@@ -41,11 +43,15 @@ class RoiAccessor:
     @property
     def grid(self) -> Grid:
         """Shape and affine of the image, as it is after any slicing; see `grid_of`."""
+        from daskroi.image import grid_of
+
         return grid_of(self._image)
 
     @property
     def t_r(self) -> float | None:
         """Seconds between volumes; None when not known, or not the same everywhere."""
+        from daskroi.image import t_r_of
+
         return t_r_of(self._image)[0]
 
     def extract(self, atlas: Any, **options: Any) -> xr.DataArray | dict[str, xr.DataArray]:

@@ -48,7 +48,8 @@ class NiftiBackend(BackendEntrypoint):
         image = make_image(values, file.grid, t_r=file.t_r, t_r_source=file.t_r_source, attrs=attrs)
         best = {} if file.n_time is None else default_chunks(file)
         chunks = {str(d): min(best.get(d, n), n) for d, n in image.sizes.items()}
-        image.encoding = attrs | {"preferred_chunks": chunks}
+        # the file, for `as_stored_file`: what is untouched can be streamed
+        image.encoding = {**attrs, "preferred_chunks": chunks, "image_file": file}
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         dataset = image.to_dataset(name="image").drop_vars(drop, errors="ignore")
         dataset.set_close(voxels.close)

@@ -24,6 +24,7 @@ from daskroi import backend
 from daskroi.backend import NiftiBackend
 from daskroi.errors import DaskroiError
 from daskroi.nifti import NiftiFile
+from daskroi.openimage import as_stored_file
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.integers(-1000, 1000, (5, 6, 7, 10)).astype("i2")
@@ -161,11 +162,55 @@ def test_runs_on_different_grids_keep_their_own(tmp_path: Path) -> None:
         dr.grid_of(runs.image)
 
 
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_what_is_untouched_is_known_as_its_file(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, nifti_bytes(NUMBERS, scl_slope=-2.5))
+    image = xr.open_dataset(path, engine=NiftiBackend, chunks={}).image
+    assert as_stored_file(image) == NiftiFile.open(path)
+    assert as_stored_file(pickle.loads(pickle.dumps(image))) is not None
+    touched = [
+        image * 1,
+        image[:, ::-1],
+        image[2:],
+        image.transpose("x", "y", "z", "time"),
+        image.copy(data=image.data + 1),
+        image.where(image > 0),
+        image.load(),
+    ]
+    assert [as_stored_file(other) for other in touched] == [None] * len(touched)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_extraction_reads_chunks_not_the_whole(
+    tmp_path: Path, name: str, chunks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daskroi.lazyimage.CHUNK_BYTES", 2 * NUMBERS[..., 0].nbytes)
+    path = write(tmp_path / name, nifti_bytes(NUMBERS, scl_slope=-2.5))
+    atlas = images.labels(RNG, NUMBERS.shape[:3], affine=images.OBLIQUE)
+    read = []
+    read_box = NiftiFile.read_box
+
+    def spy(self: NiftiFile, box: Any) -> np.ndarray:
+        read.append(box[0].stop - box[0].start)
+        return read_box(self, box)
+
+    monkeypatch.setattr(NiftiFile, "read_box", spy)
+    expected = dr.extract(path, atlas, plan="blocks").compute()
+    image = xr.open_dataset(path, engine=NiftiBackend, chunks=chunks).image
+    found = dr.extract(image, atlas).compute()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(dr.extract(image[2:7], atlas), expected[2:7], rtol=1e-12)
+    assert read
+    assert max(read) <= 2
+
+
 def test_encoding_and_dropping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(write(tmp_path / "x.nii", nifti_bytes(NUMBERS)))
     dataset = xr.open_dataset(path, engine=NiftiBackend)
     chunks = {"time": 10, "z": 7, "y": 6, "x": 5}
-    assert dataset.image.encoding == {"source": path, "preferred_chunks": chunks}
+    assert dataset.image.encoding["source"] == path
+    assert dataset.image.encoding["preferred_chunks"] == chunks
     assert dataset.encoding == {"source": path}
     assert not xr.open_dataset(path, engine=NiftiBackend, drop_variables="image").data_vars
     dropped = xr.open_dataset(path, engine=NiftiBackend, drop_variables=["affine", "nothing"])
