@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from inspect import signature
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from daskroi.cohortatlas import cohort_atlases
 from daskroi.errors import DaskroiError
 from daskroi.job import LINK, Job, Work
 from daskroi.jobs import jobs_of, parse_shard
+from daskroi.listing import local_or_url
 from daskroi.memory import available_memory
 from daskroi.outputs import as_target, check_folder, read_text, remove, session_file, write
 from daskroi.paths import dataset_root
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["extract_cohort"]
 
 BIDS_VERSION = "1.10.0"
+OF_ONE_RUN = ("confounds", "sample_mask", "runs", "columns", "mask_img")
 
 
 def extract_cohort(
@@ -150,6 +153,8 @@ def extract_cohort(
             "Build it when all are done: build_cohort_zarr, or daskroi bids ... group."
         )
     target = as_target(out, storage_options)
+    if isinstance(target, Path):
+        target = target.absolute()  # workers may stand in another folder
     jobs, total = jobs_of(runs)
     first = next(jobs)
     jobs = chain([first], jobs)
@@ -200,25 +205,36 @@ def _work(
             denoising = ConfoundRecipe.make(confounds)
         if denoising.detrend:
             recipe = {"detrend": True} | recipe
-    for name in ("confounds", "sample_mask", "runs", "columns", "mask_img"):
+    for name in OF_ONE_RUN:
         if name in recipe:
             raise DaskroiError(
                 f"{name}= is of one run, and here are many. Use confounds= and mask= of "
                 "extract_cohort."
             )
-    chunks = {k: recipe[k] for k in ("chunks",) if k in recipe}
-    options = {k: v for k, v in recipe.items() if k not in chunks}
-    said = json.loads(Recipe.make(**options).as_json())
+    said = json.loads(Recipe.make(**_all_options(recipe)).as_json())
     return Work(
         out,
         cohort_atlases(atlases, storage_options),
-        options | chunks,
+        recipe,
         said,
         denoising,
-        None if mask is None else str(mask),
+        mask if mask in (None, "auto") else local_or_url(mask),
         dict(storage_options or {}),
         root=dataset_root(first.image) if dict(first.entities).get("subject") else "",
     )
+
+
+def _all_options(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the recipe with the defaults of `extract`: spelled out or not, it is the same."""
+    from daskroi.extract import extract
+
+    others = {*OF_ONE_RUN, "chunks", "storage_options"}
+    defaults = {
+        p.name: p.default
+        for p in signature(extract).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in others
+    }
+    return defaults | {k: v for k, v in recipe.items() if k not in others}
 
 
 def _window(

@@ -152,15 +152,27 @@ class RunsTable:
             for path in _shard_tables(self.out):
                 remove(path)  # this table has all runs
             return
-        before: Any = None
-        # another shard may end between our reading its table and our writing: look again
-        while (tables := _texts(_shard_tables(self.out, self.shard[1]))) != before:
-            before = tables
-            write(self.out / "runs.tsv", _merged(tables.values()))
+        merge_shards(self.out, self.shard[1])
 
     def close(self) -> None:
         """Forget the rows."""
         self._rows.close()
+
+
+def merge_shards(out: Target, count: int | None = None) -> None:
+    """Put the tables of all shards together, if there are any.
+
+    Parameters
+    ----------
+    out : Path or UPath
+    count : int, optional
+        Of as many shards as this; any if not given.
+    """
+    before: Any = {}
+    # another shard may end between our reading its table and our writing: look again
+    while (tables := _texts(_shard_tables(out, count))) != before:
+        before = tables
+        write(out / "runs.tsv", _merged(tables.values()))
 
 
 def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:

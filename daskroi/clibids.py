@@ -1,0 +1,257 @@
+"""``daskroi bids``: a dataset of preprocessed runs, in one command, on one machine or many."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from daskroi import __version__
+from daskroi.clibidsoptions import EPILOG, BidsCommand, bids_options
+from daskroi.errors import DaskroiError
+from daskroi.terminal import say
+
+__all__ = ["bids"]
+
+OPTION_OF = {
+    "participant_label": "--participant-label",
+    "session_id": "--session-id",
+    "task_id": "--task-id",
+    "run_id": "--run-id",
+    "space": "--space",
+    "res": "--res",
+}
+
+
+@click.command(
+    cls=BidsCommand,
+    epilog=EPILOG,
+    short_help="Extract a whole dataset: a BIDS-App.",
+)
+@click.version_option(__version__, prog_name="daskroi", message="%(prog)s %(version)s")
+@bids_options
+def bids(
+    bids_dir: str,
+    out: str,
+    level: str,
+    atlases: tuple[str, ...],
+    tables: tuple[str, ...],
+    mask: str,
+    min_coverage: float,
+    resampling_target: str,
+    standardize: str,
+    detrend: bool | None,
+    regressors: tuple[str, ...],
+    fd_thresh: float | None,
+    dummy_scans: int | str | None,
+    output_format: tuple[str, ...],
+    bids_filter_file: str | None,
+    dry_run: bool,
+    storage_options: dict[str, Any] | None,
+    **options: Any,
+) -> None:
+    """Extract region time series from all preprocessed runs in BIDS_DIR into OUT.
+
+    BIDS_DIR holds fMRIPrep's derivatives; it and OUT may be URLs. LEVEL is participant, or group:
+    that puts the tables of shards together and builds cohort.zarr.
+    """
+    if level == "group":
+        _group(out, storage_options)
+        return
+    from daskroi.batch import extract_cohort
+    from daskroi.cohort import describe_runs, find_runs
+    from daskroi.summary import Summary
+
+    chosen = {name: options.pop(name) or None for name in OPTION_OF}
+    running = {
+        name: options.pop(name)
+        for name in ("scheduler", "scheduler_file", "n_procs", "mem", "work_dir")
+    }
+    loaded = _atlases(atlases, tables, storage_options)
+    runs = find_runs(
+        bids_dir, bids_filter=bids_filter_file, storage_options=storage_options, **chosen
+    )
+    say("Found", describe_runs(runs).splitlines()[0])
+    recipe = {
+        "min_coverage": min_coverage or None,
+        "resampling_target": None if resampling_target == "none" else resampling_target,
+        "standardize": None if standardize == "none" else standardize,
+        **({} if detrend is None else {"detrend": detrend}),
+    }
+    told: dict[str, Any] = {
+        "confounds": _confounds(regressors, fd_thresh, dummy_scans),
+        "mask": None if mask == "none" else mask,
+        "storage_options": storage_options,
+        "cohort_zarr": "zarr" in output_format,
+        **recipe,
+        **options,
+    }
+    if dry_run:
+        click.echo(extract_cohort(runs, loaded, out, dry_run=True, **told).describe())
+        return
+    with _client(**running) as client:
+        done = extract_cohort(runs, loaded, out, client=client, **told)
+    assert isinstance(done, Summary)
+    click.echo(done.describe())
+    if done.exit_code:
+        raise click.exceptions.Exit(done.exit_code)
+
+
+def _group(out: str, storage_options: dict[str, Any] | None) -> None:
+    from daskroi.group import build_cohort_zarr
+
+    done = build_cohort_zarr(out, storage_options=storage_options)
+    click.echo(done.describe())
+    if done.exit_code:
+        raise click.exceptions.Exit(done.exit_code)
+
+
+def _atlases(
+    specs: tuple[str, ...], tables: tuple[str, ...], storage_options: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Atlases by name, loaded, or as patterns with their table."""
+    from daskroi.atlas import load_atlas
+
+    if not specs:
+        raise click.UsageError("Missing option '--atlases'.")
+    named_tables = dict(_named(text) for text in tables)
+    if len(named_tables) < len(tables):
+        raise click.BadOptionUsage(
+            "--labels-table",
+            "With more than one table, say which atlas each is for: --labels-table NAME=PATH.",
+        )
+    found: dict[str, Any] = {}
+    for spec in specs:
+        name, path = _named(spec)
+        table = named_tables.pop(name, None) if name else None
+        if table is None and len(specs) == 1:
+            table = named_tables.pop(None, None)
+        if "{" in path:
+            if not name or table is None:
+                raise click.BadOptionUsage(
+                    "--atlases",
+                    f"{path!r} is one atlas per subject, which needs a name and a table: "
+                    "--atlases NAME=PATTERN --labels-table NAME=PATH.",
+                )
+            found[name] = (path, table)
+            continue
+        atlas = None if table else _known(path, name)
+        if atlas is None:
+            atlas = load_atlas(path, table, name=name, storage_options=storage_options)
+        key = re.sub(r"[^A-Za-z0-9]", "", atlas.name)
+        if key in found:
+            raise DaskroiError(
+                f"{path}: its results would have the same names (atlas-{key}) as those of another "
+                "atlas. Give names: --atlases NAME=PATH."
+            )
+        found[key] = atlas
+    if named_tables:
+        unused = next(iter(named_tables))
+        raise click.BadOptionUsage(
+            "--labels-table", f"There is no atlas {unused!r}. Give it as --atlases {unused}=PATH."
+        )
+    return found
+
+
+def _named(spec: str) -> tuple[str | None, str]:
+    """Name and path of ``NAME=PATH``; a path may have an equals sign too."""
+    name, equals, path = spec.partition("=")
+    if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
+        return None, spec
+    return name, path
+
+
+def _known(spec: str, name: str | None) -> Any:
+    """An atlas known by name; None if it is a path."""
+    if os.path.exists(spec) or "/" in spec or "." in spec:
+        return None
+    from daskroi import datasets
+
+    label = name or re.sub(r"[^A-Za-z0-9]", "", spec)
+    schaefer = re.fullmatch(r"Schaefer(\d+)(?:x(7|17))?", spec)
+    if schaefer:
+        return datasets.schaefer(int(schaefer[1]), int(schaefer[2] or 7), name=label)
+    if spec == "HarvardOxford":
+        return datasets.harvard_oxford(name=label)
+    if spec in datasets.HARVARD_OXFORD:
+        return datasets.harvard_oxford(spec, name=label)
+    return None
+
+
+def _confounds(
+    regressors: tuple[str, ...], fd_thresh: float | None, dummy_scans: int | str | None
+) -> dict[str, Any] | None:
+    """Keywords of `load_confounds`; None if no table is needed."""
+    from daskroi.strategies import COMPONENTS, STRATEGIES
+
+    if not regressors and fd_thresh is None and not dummy_scans:
+        return None
+    found: dict[str, Any] = {"fd_threshold": fd_thresh or None}
+    components = {component.name for component in COMPONENTS} | {"scrub"}
+    if not regressors:
+        found["strategy"] = "none"
+    elif len(regressors) == 1 and regressors[0] in STRATEGIES:
+        # "compcor" is a strategy and a component: as in nilearn's load_confounds_strategy
+        found["strategy"] = regressors[0]
+    elif all(name in components for name in regressors):
+        found["strategy"] = tuple(regressors)
+    else:
+        found["columns"] = list(regressors)
+    if fd_thresh == 0:
+        found["fd_threshold"] = float("inf")  # off, also where the strategy has one
+    if dummy_scans is not None:
+        found["n_dummy"] = dummy_scans
+    elif not regressors:
+        found["n_dummy"] = 0
+    return found
+
+
+@contextmanager
+def _client(
+    scheduler: str,
+    scheduler_file: str | None,
+    n_procs: int | None,
+    mem: str | None,
+    work_dir: str | None,
+) -> Iterator[Any]:
+    """A client of what was asked for; what is started here ends here."""
+    from daskroi.cluster import connected
+    from daskroi.window import cores
+
+    memory = _bytes(mem)
+    asked: dict[str, Any] = {}
+    to = scheduler_file or scheduler
+    if to == "local":
+        processes = n_procs or cores()
+        asked = {"n_workers": processes, "threads_per_worker": 1}
+        if memory is not None:
+            asked["memory"] = memory // processes
+        if work_dir is not None:
+            asked["local_directory"] = work_dir
+    elif to in ("slurm", "kubernetes"):
+        asked = {"n_workers": n_procs, "memory": memory}
+        if work_dir is not None and to == "slurm":
+            asked["local_directory"] = work_dir
+    with connected(to, **asked) as client:
+        link = client.dashboard_link
+        if link:
+            say("Dashboard", link)
+        yield client
+
+
+def _bytes(mem: str | None) -> int | None:
+    """A size; a bare number is MB, as in fMRIPrep."""
+    if mem is None:
+        return None
+    from dask.utils import parse_bytes
+
+    try:
+        return parse_bytes(f"{mem}MB" if mem.replace(".", "", 1).isdigit() else mem)
+    except ValueError:
+        raise click.BadOptionUsage(
+            "--mem", f"--mem {mem!r} is no size. Give 8GB, or a number of MB."
+        ) from None
