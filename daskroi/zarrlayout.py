@@ -191,27 +191,28 @@ def _auto(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 def _sizes(wanted: Any, shape: tuple[int, ...], parameter: str) -> tuple[int, ...]:
     """Sizes along every axis: a number of frames, a tuple, or a dict by dims."""
     dims = DIMS[-len(shape) :]
+    wishes = wanted
     if isinstance(wanted, int | np.integer):
-        wanted = {dims[0]: wanted} if len(shape) == 4 else {}
-    if isinstance(wanted, dict):
-        unknown = set(wanted) - set(dims)
+        wishes = {dims[0]: wanted} if len(shape) == 4 else {}
+    if isinstance(wishes, dict):
+        unknown = set(wishes) - set(dims)
         if unknown:
             raise DaskroiError(
                 f"{parameter} names {sorted(map(str, unknown))}, which are not dims of the image. "
                 f"Use {', '.join(dims)}."
             )
-        wanted = tuple(wanted.get(d, -1) for d in dims)
-    good = isinstance(wanted, tuple | list) and len(wanted) == len(shape)
+        wishes = tuple(wishes.get(d, -1) for d in dims)
+    good = isinstance(wishes, tuple | list) and len(wishes) == len(shape)
     if not good or not all(
         isinstance(n, int | np.integer) and not isinstance(n, bool) and (n == -1 or n > 0)
-        for n in wanted
+        for n in wishes
     ):
         raise DaskroiError(
             f"{parameter}={wanted!r} does not fit an image of shape {shape}. Use 'auto', a number "
             "of frames, or a dict such as {'time': 10, 'z': 20}; -1 is all."
         )
     return tuple(
-        n if wish == -1 else min(int(wish), n) for wish, n in zip(wanted, shape, strict=True)
+        n if wish == -1 else min(int(wish), n) for wish, n in zip(wishes, shape, strict=True)
     )
 
 

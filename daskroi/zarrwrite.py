@@ -238,6 +238,7 @@ def _plan(source: Source, layout: Layout) -> dict[str, Any]:
         "chunks": list(layout.chunks),
         "shards": None if layout.shards is None else list(layout.shards),
         "compressor": layout.compressor,
+        "zarr_format": layout.zarr_format,
         "all_chunks_written": True,
     }
 
@@ -249,7 +250,9 @@ def _write_voxels(source: Source, layout: Layout, target: Target) -> None:
     frame = math.prod(layout.shape[-3:]) * np.dtype(layout.dtype).itemsize
     n_time = layout.shape[0] if len(layout.shape) == 4 else 1
     unit = layout.stored[0] if len(layout.shape) == 4 else 1
-    step = unit * max(1, WRITE_BYTES // (unit * frame))
+    # taken up again, chunk by chunk: those that are there stay
+    begun = bool(there - {"zarr.json", ".zarray", ".zattrs"})
+    step = unit if begun else unit * max(1, WRITE_BYTES // (unit * frame))
     for rows in _bands(layout, unit * frame):
         whole = rows == slice(0, layout.shape[-3])
         # what is long in time is gathered from small slabs, for there are two of these
@@ -257,7 +260,11 @@ def _write_voxels(source: Source, layout: Layout, target: Target) -> None:
             for start, part in _gathered(slabs, rows, step, n_time):
                 target.check()
                 box = (slice(start, start + len(part)), rows, *map(slice, (0, 0), part.shape[2:]))
-                _write_part(array, layout, target, there, box[-len(layout.shape) :], part)
+                box, part = (box, part) if len(layout.shape) == 4 else (box[1:], part[0])
+                complete = there.issuperset(layout.keys(box))
+                if complete and (target.atomic or _holds(layout, target, box, part)):
+                    continue
+                _write(array, target, box, part)
 
 
 def _array(layout: Layout, target: Target, there: set[str]) -> zarr.Array[Any]:
@@ -267,6 +274,31 @@ def _array(layout: Layout, target: Target, there: set[str]) -> zarr.Array[Any]:
     if metadata in there:
         return zarr.open_array(target.store("0"), mode="r+", zarr_format=layout.zarr_format)  # type: ignore[arg-type]
     return layout.create(target.store("0"))
+
+
+def _write(
+    array: zarr.Array[Any], target: Target, box: tuple[slice, ...], part: np.ndarray
+) -> None:
+    if is_url(target.place):
+        retried(target.place, target.options, lambda: array.__setitem__(box, part))
+    else:
+        array[box] = part
+
+
+def _holds(layout: Layout, target: Target, box: tuple[slice, ...], part: np.ndarray) -> bool:
+    """Whether the chunks that are there have these voxels, bit by bit: NaNs have many."""
+    import zarr
+
+    from daskroi.zarrstore import CheckedStore
+
+    store = CheckedStore(target.store("0"), target.name, blosc=layout.shards is None)
+    try:
+        array = zarr.open_array(store, mode="r", zarr_format=layout.zarr_format)  # type: ignore[arg-type]
+        stored = np.ascontiguousarray(array[box])
+    except Exception:  # whatever a codec says of half a chunk
+        return False
+    wanted = np.ascontiguousarray(part, dtype=stored.dtype)
+    return bool(np.array_equal(stored.view(np.uint8), wanted.view(np.uint8)))
 
 
 def _bands(layout: Layout, unit_bytes: int) -> Iterator[slice]:
@@ -299,30 +331,3 @@ def _gathered(
                 if frame + taken == first + size:
                     yield first, part
             at += taken
-
-
-def _write_part(
-    array: zarr.Array[Any],
-    layout: Layout,
-    target: Target,
-    there: set[str],
-    box: tuple[slice, ...],
-    part: np.ndarray,
-) -> None:
-    part = part if len(box) == 4 else part[0]
-    if there.issuperset(layout.keys(box)) and (target.atomic or _holds(array, box, part)):
-        return
-    if is_url(target.place):
-        retried(target.place, target.options, lambda: array.__setitem__(box, part))
-    else:
-        array[box] = part
-
-
-def _holds(array: zarr.Array[Any], box: tuple[slice, ...], part: np.ndarray) -> bool:
-    """Whether chunks have these voxels, bit by bit: NaNs have many."""
-    try:
-        stored = np.ascontiguousarray(array[box])
-    except Exception:  # whatever a codec says of half a chunk
-        return False
-    wanted = np.ascontiguousarray(part, dtype=stored.dtype)
-    return bool(np.array_equal(stored.view(np.uint8), wanted.view(np.uint8)))
