@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,14 +20,17 @@ import daskprocesses as processes
 import distributed
 import pytest
 
+import daskroi as dr
+from daskroi.batch import extract_cohort
 from daskroi.cluster import connect
+from daskroi.cohort import find_runs
 from daskroi.errors import DaskroiError
 
 pytestmark = pytest.mark.timeout(120)
 HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "deploy" / "slurm"
 JOB: dict[str, Any] = {"threads_per_worker": 1, "memory": "1GiB", "job_mem": "1000M"}
-FRAMES = range(10, 20)
+FRAMES = range(10, 18)
 
 
 @dataclass(frozen=True)
@@ -180,69 +184,114 @@ def test_what_slurm_refuses_is_said_at_once(slurm: Slurm) -> None:
     assert not list(slurm.folder.glob(".daskroi-tls-*"))
 
 
-# --- the shipped scripts
+# --- the shipped scripts, on a dataset
 
-STAND_IN = """#!{python}
-import argparse, json, pathlib, sys
-import daskprocesses as processes
-from daskroi.cluster import connect
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name in ("command", "derivatives", "out", "level"):
-        parser.add_argument(name)
-    for name in ("--scheduler-file", "--scheduler", "--n-procs", "--shard", "--atlases"):
-        parser.add_argument(name)
-    given = parser.parse_args()
-    to = given.scheduler_file or given.scheduler
-    share = range(10, 20)
-    sizes = dict(n_workers=1) if to == "local" else dict()
-    if given.shard:
-        i, n = map(int, given.shard.split("/"))
-        share = share[i - 1 :: n]
-    out = pathlib.Path(given.out)
-    out.mkdir(exist_ok=True)
-    with connect(to, **sizes) as client:
-        for k, future in {{k: client.submit(processes.slowly, k, 1) for k in share}}.items():
-            (out / f"{{k}}.json").write_text(json.dumps(future.result()))
-"""
+RUNS = 24
+# voxel by voxel, so that there is time for something to happen
+OPTIONS = ("--strategy", "median", "--smoothing-fwhm", "5", "--mask", "none")
 
 
-@pytest.fixture
-def command(tmp_path_factory, monkeypatch, slurm):
-    folder = slurm.home / "bin"
-    folder.mkdir(exist_ok=True)
-    (folder / "daskroi").write_text(STAND_IN.format(python=sys.executable))
-    (folder / "daskroi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder) + os.pathsep + os.environ["PATH"])
+@pytest.fixture(scope="module")
+def dataset(slurm: Slurm) -> Path:
+    """Derivatives of 24 runs: two phantoms, under many names."""
+    made = slurm.home / "derivatives"
+    for seed in range(2):
+        phantom = dr.make_phantom((24, 28, 24), n_time=40, n_regions=6, seed=seed)
+        paths = dr.write_phantom(slurm.home / f"phantom-{seed}", phantom)
+        for subject in range(seed, RUNS, 2):
+            func = made / f"sub-{subject:02}" / "func"
+            func.mkdir(parents=True)
+            for name in ("image", "sidecar", "mask", "confounds"):
+                os.link(paths[name], func / paths[name].name.replace("01", f"{subject:02}", 1))
+    described = {"Name": "phantoms", "BIDSVersion": "1.9.0", "DatasetType": "derivative"}
+    (made / "dataset_description.json").write_text(json.dumps(described))
+    shutil.copytree(slurm.home / "phantom-0", slurm.home / "atlas", ignore=lambda *_: ["sub-01"])
+    return made
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+@pytest.fixture(scope="module")
+def atlas(slurm: Slurm, dataset: Path) -> str:
+    return str(next((slurm.home / "atlas").glob("*_dseg.nii.gz")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slurm: Slurm, dataset: Path, atlas: str) -> dict[str, bytes]:
+    """What comes out on this machine alone."""
+    out = slurm.folder / "undisturbed"
+    runs = find_runs(dataset)
+    options: dict[str, Any] = {
+        "strategy": "median",
+        "smoothing_fwhm": 5,
+        "mask": None,
+        "min_coverage": 0.5,
+    }
+    # said by the command in any case, and so part of a result's key
+    options |= dict.fromkeys(("high_pass", "low_pass", "standardize"))
+    extract_cohort(runs, {"Phantom": dr.load_atlas(atlas)}, out, client="threads", **options)
+    return tables(out)
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    """The results, without what tells when and how fast."""
+    found = {str(p.relative_to(out)): p.read_bytes() for p in out.glob("sub-*/**/*") if p.is_file()}
+    assert found
+    return found
 
 
 def submit(*arguments: str) -> str:
-    return run("sbatch", "--parsable", "--mem-per-cpu=900M", *arguments)
+    return run("sbatch", "--parsable", "--mem-per-cpu=900M", "--cpus-per-task=1", *arguments)
 
 
-def test_scheduler_file_script_when_a_node_dies(slurm: Slurm, command) -> None:
-    job = submit("--ntasks=3", "--cpus-per-task=1", str(SCRIPTS / "cohort.sbatch"), "in", "out", "--atlases", "x")
+def test_script_with_scheduler_file_when_a_node_dies(
+    slurm: Slurm, dataset: Path, atlas: str, undisturbed: dict[str, bytes]
+) -> None:
+    script = str(SCRIPTS / "cohort.sbatch")
+    job = submit(
+        "--ntasks=3", script, str(dataset), "out", "--atlases", f"Phantom={atlas}", *OPTIONS
+    )
+    done = "out/sub-*/func/*timeseries.json"
     try:
-        until(lambda: len(list(slurm.folder.glob("out/*"))) >= 2)
-        assert {"n1", "n[1-2]"} & {node for *_, node in slurm.jobs()}
+        until(lambda: list(slurm.folder.glob(done)))
+        assert slurm.jobs("--states=RUNNING") == [[job, "RUNNING", "n[1-2]"]]
         slurm.kill(2)
-        t=time.time()
+        assert len(list(slurm.folder.glob(done))) < RUNS
         until(lambda: not slurm.jobs("--states=PENDING,RUNNING"))
-        print("kill to end", time.time()-t)
     finally:
         slurm.revive(2)
-    print((slurm.folder / f"daskroi-{job}.out").read_text())
-    until(lambda: not slurm.jobs())
-    assert len(contents(slurm.folder / "out")) == 10
+    assert tables(slurm.folder / "out") == undisturbed
+    assert f"{RUNS} done" in (slurm.folder / f"daskroi-{job}.out").read_text()
+    # keys and scheduler file are gone
     assert not list(slurm.folder.glob(".daskroi-*"))
-
-
-def test_array_script(slurm: Slurm, command) -> None:
-    job = submit("--array=1-3", "--cpus-per-task=1", str(SCRIPTS / "array.sbatch"), "in", "out2")
     until(lambda: not slurm.jobs())
-    for f in slurm.folder.glob(f"daskroi-{job}*.out"): print(f.read_text())
-    assert len(contents(slurm.folder / "out2")) == 10
+
+
+def test_array_script(
+    slurm: Slurm, dataset: Path, atlas: str, undisturbed: dict[str, bytes]
+) -> None:
+    script = str(SCRIPTS / "array.sbatch")
+    given = ("--atlases", f"Phantom={atlas}", *OPTIONS)
+    submit("--array=1-2", script, str(dataset), "shards", *given)
+    until(lambda: not slurm.jobs())
+    assert tables(slurm.folder / "shards") == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("given", "share"), [({}, "3/4"), ({"SHARDS": "20"}, "3/20")], ids=["all", "again"]
+)
+def test_array_script_says_which_share(tmp_path: Path, given: dict[str, str], share: str) -> None:
+    stand_in = tmp_path / "daskroi"
+    stand_in.write_text('#!/bin/sh\necho "$@"\n')
+    stand_in.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
+    size = {"SLURM_CPUS_PER_TASK": "2", "SLURM_MEM_PER_CPU": "4096"}
+    shown = subprocess.run(
+        ["bash", SCRIPTS / "array.sbatch", "in", "out", "--atlases", "x y"],
+        env=task | size | given | {"PATH": path},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=20,
+    ).stdout.strip()
+    options = f"--n-procs 2 --mem 8192MiB --shard {share} --atlases x y"
+    assert shown == f"bids in out participant {options}"
