@@ -86,7 +86,7 @@ class RoiAccessor:
 
     def to_zarr(self, path: str | os.PathLike[str], **options: Any) -> Any:
         """Write as NIfTI-Zarr, ``.nii.zarr``; parameters of `daskroi.to_zarr`."""
-        from daskroi import to_zarr
+        from daskroi.zarrwrite import to_zarr
 
         return to_zarr(self._image, path, **options)
 

@@ -153,8 +153,6 @@ def _set_time(header: Nifti1Header, image: xr.DataArray) -> None:
 
 def _set_origin(header: Nifti1Header, source: Any) -> int:
     """Set the free text that may name a template; return the affine's code."""
-    import nibabel
-
     from daskroi import __version__
 
     header["descrip"] = f"daskroi {__version__}".encode()
@@ -162,8 +160,8 @@ def _set_origin(header: Nifti1Header, source: Any) -> int:
         return ALIGNED
     # whatever is wrong with the source by now, or with its format, the image can be written
     with suppress(Exception):
-        if os.path.isfile(source):
-            before: Any = nibabel.load(source).header
+        if os.path.exists(source):  # a file, or a folder of Zarr; a URL is not asked again
+            before = _header_of(source)
             header["aux_file"] = before["aux_file"]
             header["descrip"] = before["descrip"].item() or header["descrip"]
             # the affine is the sform, else the qform, as nibabel decides
@@ -171,3 +169,14 @@ def _set_origin(header: Nifti1Header, source: Any) -> int:
             if 0 < code <= 5:
                 return code
     return MNI if (template_of(source) or "").startswith("MNI") else ALIGNED
+
+
+def _header_of(source: str) -> Any:
+    import nibabel
+
+    from daskroi.header import parse_header
+    from daskroi.niftizarr import ZarrImage
+
+    if os.path.isdir(source):
+        return parse_header(ZarrImage.open(source).read_head(), source)
+    return nibabel.load(source).header

@@ -57,6 +57,13 @@ def test_on_a_dataset_of_the_engine(path: Path, tmp_path: Path) -> None:
     assert flipped.roi.grid.same_as(dataset.image[:, ::-1].roi.grid)
 
 
+def test_to_zarr(path: Path, tmp_path: Path) -> None:
+    dr.open_image(path).roi.to_zarr(tmp_path / "x.nii.zarr", chunks={"time": 2})
+    found = dr.open_image(tmp_path / "x.nii.zarr")
+    np.testing.assert_array_equal(found, dr.open_image(path))
+    assert found.roi.grid == dr.open_image(path).roi.grid
+
+
 def test_an_image_that_is_not_one() -> None:
     with pytest.raises(DaskroiError, match="an image needs z, y and x"):
         _ = xr.DataArray(np.zeros(3)).roi.grid

@@ -18,6 +18,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from niftis import nifti_bytes, write
+from servers import http_server
 
 import daskroi as dr
 from daskroi import backend
@@ -25,6 +26,7 @@ from daskroi.backend import NiftiBackend
 from daskroi.errors import DaskroiError
 from daskroi.nifti import NiftiFile
 from daskroi.openimage import as_stored_file
+from daskroi.zarrwrite import to_zarr
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.integers(-1000, 1000, (5, 6, 7, 10)).astype("i2")
@@ -271,6 +273,28 @@ def test_urls_and_their_credentials(tmp_path: Path) -> None:
         assert "s3cret" not in shown
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset)).image, NUMBERS.T)
     memory.rm("/engine", recursive=True)
+
+
+def test_zarr(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.nii", nifti_bytes(NUMBERS, scl_slope=2.5))
+    store = tmp_path / "x.nii.zarr"
+    to_zarr(path, store, chunks={"time": 3, "z": 4})
+    for chunks in (None, {}):
+        image = xr.open_dataset(store, engine=NiftiBackend, chunks=chunks).image
+        xr.testing.assert_identical(image, dr.open_image(store, name="image"))
+        np.testing.assert_array_equal(image[7, ::-2], (NUMBERS.T * 2.5)[7, ::-2])
+    assert all(n % 3 == 0 for n in image.chunksizes["time"][:-1])
+
+
+def test_over_http_only_what_is_indexed_is_fetched(tmp_path: Path) -> None:
+    values = RNG.integers(-1000, 1000, (20, 20, 20, 50)).astype("i2")
+    write(tmp_path / "x.nii", nifti_bytes(values))
+    with http_server(tmp_path) as server:
+        image = xr.open_dataset(f"{server.url}/x.nii", engine=NiftiBackend).image
+        assert server.bytes_sent < 100_000  # of 800 kB
+        server.forget()
+        np.testing.assert_array_equal(image[30], values.T[30])
+        assert server.bytes_sent < 2 * values[..., 0].nbytes
 
 
 @pytest.mark.parametrize(

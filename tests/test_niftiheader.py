@@ -18,6 +18,7 @@ from niftis import nifti_bytes, write
 import daskroi as dr
 from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.niftiheader import file_dtype, header_bytes
+from daskroi.zarrwrite import to_zarr
 
 SHAPE = (4, 5, 6)  # (z, y, x)
 # a rotation by 20 degrees about z and 10 about x, voxels of 2 x 3 x 4 mm: a qform can say that
@@ -147,6 +148,9 @@ def test_codes_and_text_of_the_source(tmp_path: Path, codes: Any, code: int) -> 
     values = np.zeros(SHAPE, "i2")
     fields = {"qform_code": codes[0], "sform_code": codes[1], "descrip": b"FSL", "aux_file": b"aux"}
     path = write(tmp_path / "x.nii.gz", nifti_bytes(values, **fields))
+    if code == 1:
+        to_zarr(path, tmp_path / "x.nii.zarr")
+        path = tmp_path / "x.nii.zarr"
     found = header(dr.open_image(path) * 2 if code == 3 else image(source=str(path)))
     assert found["sform_code"] == code
     assert found["qform_code"] in (code, 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import fsspec
 import images
 import nibabel as nib
 import numpy as np
@@ -252,6 +253,15 @@ def test_atlases_are_images_too(tmp_path: Path) -> None:
     atlas = dr.load_atlas(images.labels(RNG, SHAPE[::-1]))
     to_nifti(atlas.image, tmp_path / "x.nii.gz")
     assert dr.load_atlas(tmp_path / "x.nii.gz").hash == atlas.hash
+
+
+def test_to_a_url(tmp_path: Path) -> None:
+    run = image(da.from_array(RNG.random((9, *SHAPE)), (2, -1, -1, -1)))
+    to_nifti(run, "memory://written/x.nii.gz", storage_options={"token": "s3cret"})
+    to_nifti(run, tmp_path / "x.nii.gz")
+    memory = fsspec.filesystem("memory")
+    assert memory.cat("/written/x.nii.gz") == (tmp_path / "x.nii.gz").read_bytes()
+    memory.rm("/written", recursive=True)
 
 
 def test_over_its_own_source(tmp_path: Path) -> None:
