@@ -30,6 +30,7 @@ _HOMES = {
     "SphereAtlas": "spheres",
     "build_index": "openimage",
     "clean": "clean",
+    "convert": "convert",
     "describe_runs": "cohort",
     "extract": "extract",
     "find_runs": "cohort",
@@ -42,10 +43,14 @@ _HOMES = {
     "open_image": "openimage",
     "resample": "spatial",
     "smooth": "spatial",
+    "to_nifti": "tonifti",
+    "to_zarr": "zarrwrite",
     "write_phantom": "phantom",
 }
 
 _MODULES = ("datasets",)
+# what is no function of images, and wants no xarray
+_LIGHT = {"ConfoundRecipe", "DaskroiError", "DaskroiWarning", "Grid", "Recipe"}
 
 __all__ = [
     "Atlas",
@@ -61,6 +66,7 @@ __all__ = [
     "__version__",
     "build_index",
     "clean",
+    "convert",
     "datasets",
     "describe_runs",
     "extract",
@@ -74,6 +80,8 @@ __all__ = [
     "open_image",
     "resample",
     "smooth",
+    "to_nifti",
+    "to_zarr",
     "write_phantom",
 ]
 
@@ -83,6 +91,7 @@ if TYPE_CHECKING:
     from daskroi.clean import clean
     from daskroi.cohort import describe_runs, find_runs
     from daskroi.confoundrecipe import ConfoundRecipe
+    from daskroi.convert import convert
     from daskroi.errors import DaskroiError, DaskroiWarning
     from daskroi.extract import extract
     from daskroi.fmriprep import Confounds, load_confounds
@@ -96,6 +105,8 @@ if TYPE_CHECKING:
     from daskroi.recipe import Recipe
     from daskroi.spatial import resample, smooth
     from daskroi.spheres import SphereAtlas
+    from daskroi.tonifti import to_nifti
+    from daskroi.zarrwrite import to_zarr
 
 
 def __getattr__(name: str) -> Any:
@@ -105,6 +116,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'daskroi' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"daskroi.{_HOMES[name]}"), name)
     globals()[name] = value
+    if name not in _LIGHT:
+        importlib.import_module("daskroi.accessor")  # registers `.roi`
     return value
 
 
@@ -121,6 +134,10 @@ class _Package(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         if not (isinstance(value, ModuleType) and name in _HOMES):
             super().__setattr__(name, value)
+        if name == "backend":  # xarray looks for an engine, and was imported after us
+            importlib.import_module("daskroi.accessor")
 
 
 sys.modules[__name__].__class__ = _Package
+if "xarray" in sys.modules:
+    importlib.import_module("daskroi.accessor")

@@ -208,8 +208,10 @@ class ByteSource:
         broken: Any = (zlib.error, isal_zlib.error, OSError)
         try:
             yield
-        except DaskroiError:
-            raise
+        except DaskroiError as error:
+            if self.shown in str(error):
+                raise
+            raise type(error)(f"{self.shown}: {error}") from error
         except EOFError as error:
             raise DaskroiError(
                 f"{self.shown}: the gzip stream ends early, the file is truncated. "
@@ -273,8 +275,10 @@ class ByteSource:
     def _read_indexed(self, offset: int, buffer: memoryview) -> int:
         from daskroi.gzipindex import open_indexed
 
+        path = None if self.remote else self.url
+        raw = partial(self.open_raw, sequential=False)
+        reopen = partial(open_indexed, self.identity, raw, path)
         with self._named_errors():
-            reopen = partial(open_indexed, *self._for_index())
             return indexed_streams.read_at(self, reopen, offset, buffer)
 
     def make_index(self) -> None:
@@ -283,12 +287,8 @@ class ByteSource:
 
         self.check_unchanged()
         with self._named_errors():
-            ensure_index(*self._for_index())
+            ensure_index(self.identity, self.open_raw, None if self.remote else self.url)
         self.check_unchanged()
-
-    def _for_index(self) -> tuple[str, Any, str | None]:
-        path = None if self.remote else self.url
-        return self.identity, partial(self.open_raw, sequential=False), path
 
     def _read_range(self, offset: int, buffer: memoryview) -> int:
         with self._named_errors():

@@ -13,7 +13,8 @@ from pathlib import Path
 from daskroi.bytesource import STUBS
 from daskroi.datasetdownload import DownloadError, checksum_record, download
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
-from daskroi.remote import shown
+from daskroi.gzipindex import cache_folder
+from daskroi.urls import shown
 
 __all__ = ["DataFile", "fetch_files", "folders_of", "own_folder"]
 
@@ -135,7 +136,7 @@ def folders_of(dataset: str, data_dir: str | os.PathLike[str] | None = None) -> 
     if dataset.startswith("tpl-"):
         templateflow = _roots(os.environ.get("TEMPLATEFLOW_HOME"))
         folders += [r / dataset for r in templateflow or [home / ".cache" / "templateflow"]]
-    folders.append(_cache() / "datasets" / dataset)
+    folders.append(cache_folder() / "datasets" / dataset)
     return list(dict.fromkeys(folders))
 
 
@@ -148,21 +149,11 @@ def own_folder(dataset: str, data_dir: str | os.PathLike[str] | None = None) -> 
     '/data/fsl'
     """
     roots = _roots(os.fspath(data_dir) if data_dir is not None else None)
-    return (roots[0] if roots else _cache() / "datasets") / dataset
+    return (roots[0] if roots else cache_folder() / "datasets") / dataset
 
 
 def _roots(paths: str | None) -> list[Path]:
     return [Path(p).expanduser().absolute() for p in (paths or "").split(os.pathsep) if p]
-
-
-def _cache() -> Path:
-    if named := os.environ.get("DASKROI_CACHE"):
-        return Path(named).expanduser().absolute()
-    try:
-        import platformdirs
-    except ImportError:  # it comes with pooch, without which nothing was downloaded
-        return Path(os.path.expanduser("~/.cache/daskroi"))
-    return Path(platformdirs.user_cache_dir("daskroi", appauthor=False))
 
 
 def _find(file: DataFile, data_dir: str | os.PathLike[str] | None) -> Path | None:

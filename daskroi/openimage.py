@@ -91,11 +91,19 @@ def open_image(
     if isinstance(image, xr.DataArray):
         image = as_dims(image)
         grid_of(image)
-        return image
+        return _by_chunk(image)
     file = as_file(image, storage_options, index=index)
     if file is not None:
         return lazy_image(file, chunks, name=name or _stem(file.url))
     return _in_memory(image, chunks, name)
+
+
+def _by_chunk(image: xr.DataArray) -> xr.DataArray:
+    """What an engine of xarray reads when it is indexed, in chunks: the whole may not fit."""
+    best = image.encoding.get("preferred_chunks", {})
+    if image.chunks is not None or not best:
+        return image
+    return image.chunk({d: best[d] for d in image.dims if d in best})
 
 
 def build_index(
@@ -295,14 +303,17 @@ def as_stored_file(image: xr.DataArray) -> ImageFile | None:
     Recognised by the name of the Dask array: any operation on the values gives another name. In
     another process than the one that opened it, it is opened again to know.
     """
-    import dask.array as da
     from dask.base import tokenize
 
-    if not isinstance(image.data, da.Array):
+    if image.chunks is None:  # `data` would read what an engine of xarray has not read yet
         return None
     name, chunks = image.data.name, image.data.chunks
     url = image.attrs.get("source")
     if (file := remembered(name)) is not None:
+        return file
+    file = image.encoding.get("image_file")
+    # xarray's name for what it has opened, and only for that; encodings outlive changes
+    if name.startswith("open_dataset-") and isinstance(file, ImageFile):
         return file
     if not isinstance(url, str) or not name.startswith("nifti-"):
         return None
