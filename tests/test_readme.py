@@ -65,7 +65,7 @@ def test_command_line(folder: Path) -> None:
         line
         for block in blocks("sh")
         for line in block.splitlines()
-        if line.startswith("daskroi extract")
+        if line.startswith(("daskroi extract", "daskroi convert"))
     ]
     assert lines
     for line in lines:
