@@ -18,6 +18,10 @@ from daskroi.errors import DaskroiError, DaskroiTypeError
 __all__ = ["Engine", "Wanted", "check_names", "start_kubernetes", "start_local"]
 
 
+# of KubeCluster, but of no use to it once the specification is ours
+SPEC_OPTIONS = ("worker_command", "scheduler_service_type", "idle_timeout", "jupyter")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What every engine can be asked for.
@@ -98,26 +102,35 @@ def start_kubernetes(wanted: Wanted, options: dict[str, Any], owned: ExitStack) 
         )
     n_workers = wanted.n_workers or 10
     spec = options.pop("custom_cluster_spec", None)
-    if spec is None:
+    # then it may be somebody's, to connect to by name
+    theirs = "create_mode" in options
+    if spec is None and not theirs:
         image = options.pop("image", None)
         if image is None:
             raise DaskroiError(
                 "kubernetes: which image? Give image=, one with daskroi in it "
                 "(deploy/docker/Dockerfile builds it), or custom_cluster_spec=."
             )
+        more = {name: options.pop(name) for name in SPEC_OPTIONS if name in options}
         spec = make_cluster_spec(
             options.pop("name", None) or f"daskroi-{os.urandom(4).hex()}",
             image=image,
             n_workers=1 if wanted.adaptive else n_workers,
             resources=options.pop("resources", None) or _resources(wanted),
             env=options.pop("env", None) or {},
+            # dask-worker and dask-scheduler, its own choice, are not in distributed 2026.8
+            **{"worker_command": ["dask", "worker"]} | more,
         )
         for part in ("scheduler", "worker"):
             container = spec["spec"][part]["spec"]["containers"][0]
-            # the spec has dask-scheduler and dask-worker, which distributed 2026.8 lacks
-            container["command"] = ["dask", part]
-            container["args"] = container["args"][1:]
+            args = container["args"]
+            if args[0] == "dask-scheduler":
+                args[:1] = ["dask", "scheduler"]
+            # whatever the image starts by itself
+            container["command"], container["args"] = args[:2], args[2:]
     try:
+        # before: a cluster object that failed tries again to delete itself at exit, and says so
+        _ask_kubernetes()
         cluster = KubeCluster(custom_cluster_spec=spec, quiet=True, **options)
     except Exception as error:
         said = (str(error).splitlines() or [""])[0]
@@ -127,7 +140,9 @@ def start_kubernetes(wanted: Wanted, options: dict[str, Any], owned: ExitStack) 
             "--repo https://helm.dask.org dask-kubernetes-operator)?"
         ) from error
     owned.callback(cluster.close)
-    if wanted.adaptive:
+    if theirs and wanted.n_workers is None:
+        pass
+    elif wanted.adaptive:
         cluster.adapt(minimum=1, maximum=n_workers)
     else:
         # each pod is a Deployment's, so a lost one is replaced
@@ -137,6 +152,21 @@ def start_kubernetes(wanted: Wanted, options: dict[str, Any], owned: ExitStack) 
         cluster=cluster,
         clue=lambda: f"See: kubectl get pods {selector}; kubectl describe pods {selector}.",
     )
+
+
+def _ask_kubernetes() -> None:
+    """Raise what is wrong with the way to Kubernetes."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    import kr8s
+
+    async def ask() -> None:
+        await (await kr8s.asyncio.api()).version()
+
+    # in a loop of its own: a notebook's is running, and kr8s keeps a failure for each loop
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(ask())).result()
 
 
 def _resources(wanted: Wanted) -> dict[str, dict[str, str]] | None:
