@@ -52,7 +52,7 @@ def convert(
     Notes
     -----
     Header, extensions and voxels stay as they are, byte by byte: there and back again is the file
-    one began with, inflated. Only what follows the voxels is left out. Some 64 MiB are in memory.
+    one began with, inflated. Only what follows the voxels is left out. Some 32 MiB of it are in memory.
 
     Examples
     --------

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Source", "source_of", "to_zarr"]
 
 # written at a time: Zarr packs the chunks of one write in threads
-WRITE_BYTES = 64 << 20
+WRITE_BYTES = 32 << 20
 # gathered at most where chunks are long in time; an image is then read several times
 GATHER_BYTES = 256 << 20
 
@@ -82,7 +82,7 @@ def to_zarr(
 
     Notes
     -----
-    The image is read front to back, some 64 MiB at a time. An interrupted conversion does not open;
+    The image is read front to back, some 32 MiB at a time. An interrupted conversion does not open;
     run it again and it goes on: on disk, chunks that are there are compared with the image, in an
     object store those that are there are complete.
 
