@@ -143,18 +143,33 @@ def test_jobs_are_kept_while_some_are_cancelled_and_a_node_dies(slurm: Slurm) ->
     assert list(slurm.folder.glob("logs/*.err"))
 
 
-@pytest.mark.usefixtures("quick_replacement")
+@pytest.fixture
+def shipped_configuration() -> Iterator[None]:
+    """deploy/slurm/jobqueue.yaml, as from ~/.config/dask."""
+    import dask_jobqueue
+    import yaml
+
+    assert dask_jobqueue.__version__
+    given = yaml.safe_load((SCRIPTS / "jobqueue.yaml").read_text())["jobqueue"]["slurm"]
+    with dask.config.set({f"jobqueue.slurm.{key}": value for key, value in given.items()}):
+        yield
+
+
+@pytest.mark.usefixtures("quick_replacement", "shipped_configuration")
 def test_adaptive_takes_more_jobs_for_more_work(slurm: Slurm) -> None:
-    with connect("slurm", n_workers=3, security=False, interface="lo", **JOB) as client:
+    with connect("slurm", n_workers=2, security=False, interface="lo") as client:
         assert client.scheduler.address.startswith("tcp://127.0.0.1")
-        assert len(client.nthreads()) == 1
-        futures = client.map(processes.slowly, FRAMES, seconds=1)
-        until(lambda: len(client.nthreads()) == 3)
-        # all that wait for it have the time to ask for another
+        [worker] = client.scheduler_info()["workers"].values()
+        assert worker["nthreads"] == 2
+        assert worker["memory_limit"] == 8 * 2**30
+        futures = client.map(processes.slowly, FRAMES, seconds=1.5)
+        until(lambda: len(client.nthreads()) == 2)
+        # all at once
         for job, *_ in slurm.jobs():
             run("scancel", job)
         assert client.gather(futures) == [processes.mean(n) for n in FRAMES]
     until(lambda: not slurm.jobs())
+    assert list(slurm.folder.glob("daskroi-logs/*.err"))
 
 
 def test_jobs_that_end_at_once(slurm: Slurm) -> None:

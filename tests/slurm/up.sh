@@ -3,7 +3,8 @@
 # Every node is a slurmd in pid, mount and uts namespaces of its own, with its own hostname, /tmp and
 # process tree, so that killing it is what a node's death is. Not below /tmp: nodes have their own.
 set -euo pipefail
-D=${1:?folder} NODES=${2:-2} CPUS=${3:-2} MEM=4096
+# MEM: what jobs may ask for; nothing makes sure that the host has it
+D=${1:?folder} NODES=${2:-2} CPUS=${3:-2} MEM=16384
 H=$(uname -n) H=${H%%.*}
 # the controller binds to the address of the machine's own name
 getent hosts "$H" > /dev/null || echo "127.0.0.1 $H" >> /etc/hosts
