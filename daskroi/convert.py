@@ -52,7 +52,8 @@ def convert(
     Notes
     -----
     Header, extensions and voxels stay as they are, byte by byte: there and back again is the file
-    one began with, inflated. Only what follows the voxels is left out. Some 32 MiB of it are in memory.
+    one began with, inflated. Only what follows the voxels is left out. Some 32 MiB of the image are
+    in memory at a time.
 
     Examples
     --------

@@ -304,12 +304,18 @@ class _Remote(Target):
         note = {"plan": self._plan, "alive": time.time()}
         if first:
             body = json.dumps(note, indent=2).encode()
-            try:
-                self._fs.pipe_file(f"{self._path}/{CONVERSION}", body, mode="create")
-            except FileExistsError:
-                raise _busy(self.name) from None
-            except (TypeError, NotImplementedError):  # a filesystem that cannot say "only if new"
-                self.put(CONVERSION, note)
+
+            def create() -> bool:
+                try:
+                    self._fs.pipe_file(f"{self._path}/{CONVERSION}", body, mode="create")
+                except FileExistsError:
+                    return False
+                except TypeError:  # a filesystem that cannot say "only if new"
+                    self._fs.pipe_file(f"{self._path}/{CONVERSION}", body)
+                return True
+
+            if not retried(self.place, self.options, create):
+                raise _busy(self.name)
         else:
             self.put(CONVERSION, note)
         self._signed = time.monotonic()

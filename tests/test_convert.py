@@ -272,8 +272,8 @@ def test_the_benchmark_works(capfd: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "| back |" in capfd.readouterr().out
 
 
-# converts and never finishes by itself
-ENDLESS = """
+# a chunk at a time, and slowly
+SLOW = """
 import sys, time
 import daskroi.zarrwrite as z
 real = z._write
@@ -282,14 +282,25 @@ def slow(*args):
     time.sleep(0.02)
 z._write = slow
 z.WRITE_BYTES = 1
-z.to_zarr(sys.argv[1], sys.argv[2], chunks=1)
 """
+SLOW_CALL = SLOW + "z.to_zarr(sys.argv[1], sys.argv[2], chunks=1)"
+SLOW_COMMAND = (
+    SLOW
+    + """
+from daskroi.cliconvert import convert
+from daskroi.terminal import Group
+Group("daskroi", commands={"convert": convert})(["convert", *sys.argv[1:], "--chunks", "1"])
+"""
+)
 
 
-def killed(path: Path, target: Path, chunks: int = 8) -> list[Path]:
-    """Begin a conversion, and kill it in the middle; the chunks that were there."""
+def stopped(
+    code: str, path: Path, target: Path, how: signal.Signals, chunks: int = 8
+) -> tuple[list[Path], int, str]:
+    """Begin a conversion and stop it in the middle: the chunks there were, exit code and stderr."""
     part = Path(f"{target}.part")
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS, path, target])
+    words = [sys.executable, "-c", code, os.fspath(path), os.fspath(target)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     try:
         for _ in range(6000):
             found = [p for p in part.rglob("c/*/*/*/*") if p.is_file()]
@@ -297,15 +308,24 @@ def killed(path: Path, target: Path, chunks: int = 8) -> list[Path]:
                 break
             assert process.poll() is None
             time.sleep(0.005)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=30)
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait(10)
-    return found
+    return found, process.returncode, said
+
+
+def test_interrupted_by_the_user(tmp_path: Path) -> None:
+    path, target = run_file(tmp_path / "x.nii.gz"), tmp_path / "x.nii.zarr"
+    _, code, said = stopped(SLOW_COMMAND, path, target, signal.SIGINT)
+    assert (code, said) == (130, "Interrupted: run it again, and it goes on where it was.\n")
+    assert to_zarr(path, target, chunks=1)
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
     path, target = run_file(tmp_path / "x.nii.gz"), tmp_path / "x.nii.zarr"
-    found = killed(path, target)
+    found, _, _ = stopped(SLOW_CALL, path, target, signal.SIGKILL)
     assert not target.exists()
     with pytest.raises(DaskroiError, match=r"x.nii.zarr: the conversion into it has not ended. If"):
         dr.open_image(target)
@@ -328,7 +348,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
 
 def test_another_conversion_does_not_go_on_with_it(tmp_path: Path) -> None:
     path, target = run_file(tmp_path / "x.nii.gz"), tmp_path / "x.nii.zarr"
-    killed(path, target)
+    stopped(SLOW_CALL, path, target, signal.SIGKILL)
     with pytest.raises(DaskroiError, match=r"a conversion of another image, or with other options"):
         to_zarr(path, target, chunks=2)
     assert to_zarr(path, target, chunks=2, overwrite=True)
