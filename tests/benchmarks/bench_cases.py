@@ -132,6 +132,12 @@ FOUR = {
     "bold": "bold<short>.nii.gz", "a": "atlas48.nii.gz", "b": "atlas400.nii.gz",
     "c": "atlas100.nii.gz", "d": "atlas200.nii.gz",
 }  # fmt: skip
+ZARR = {"bold": "bold<short>.nii.zarr", "atlas": "atlas48.nii.gz"}
+# the target is in a folder that is deleted with the results
+CONVERT = """
+import daskroi as dr
+dr.to_zarr({bold}, {out} + ".nii.zarr", overwrite=True)
+"""
 ZSCORE = 'standardize="zscore_sample"'
 ATLASES = """
 import daskroi as dr
@@ -204,6 +210,11 @@ np.save({out}, high_variance_confounds({bold}))
     Case("gz-smooth-median", ".nii.gz, median, smoothing 6 mm",
          ours('dr.extract({bold}, {atlas}, smoothing_fwhm=6, strategy="median")', **GZ),
          (theirs('smoothing_fwhm=6, strategy="median"', **GZ),)),
+    Case("zarr-mean", ".nii.zarr, mean, z-score", ours(MEAN, **ZARR),
+         (replace_who(ours(MEAN, **GZ), ".nii.gz"),), faster=1.5),
+    Case("zarr-convert", ".nii.gz converted to .nii.zarr",
+         Program("daskroi", CONVERT, {"bold": GZ["bold"]}),
+         (replace_who(ours(MEAN, **GZ), "extracting from it"),), compare=False),
     grows("gz-memory", ".nii.gz"),
     grows("nii-memory", ".nii"),
     Case("gz-floor", ".nii.gz, bare inflating", ours(MEAN, **GZ), inflaters(GZ["bold"]),

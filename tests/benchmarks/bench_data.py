@@ -92,12 +92,17 @@ def header(
 def make(folder: Path, names: list[str], shape: tuple[int, int, int]) -> None:
     """Make those of the named files that are missing.
 
-    Names are ``bold<frames>.nii``, ``bold<frames>.nii.gz`` (the same voxels), ``scaled<frames>
+    Names are ``bold<frames>.nii``, ``bold<frames>.nii.gz``, ``bold<frames>.nii.zarr`` (the same
+    voxels; the last is converted from the second, by daskroi), ``scaled<frames>
     .nii.gz`` (int16 with a slope), ``coarse<frames>.nii.gz`` (the same kind, voxels of 3 mm instead
     of 2, in the same place) and ``atlas<regions>.nii.gz``. Gzip by isal, level 2, which
     writes ten times as fast as zlib's level 6 and comes out a few per cent larger.
     """
     missing = [name for name in names if not (folder / name).exists()]
+    stores = [name for name in missing if name.endswith(".zarr")]
+    sources = [name.removesuffix(".zarr") + ".gz" for name in stores]
+    missing = [name for name in missing if name not in stores]
+    missing += [n for n in sources if n not in missing and not (folder / n).exists()]
     head = Head(shape)
     for name in missing:
         if name.startswith("atlas"):
@@ -113,6 +118,10 @@ def make(folder: Path, names: list[str], shape: tuple[int, int, int]) -> None:
         if runs:
             coarse = Head(tuple(round(n * 2 / 3) for n in shape))
             write_runs(folder, runs, coarse, n_time, size=3.0)
+    for name, source in zip(stores, sources, strict=True):
+        from daskroi import to_zarr
+
+        to_zarr(folder / source, folder / name)
 
 
 def is_scaled(name: str) -> bool:

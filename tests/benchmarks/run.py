@@ -128,9 +128,12 @@ class Bench:
         command = [sys.executable, HERE / "bench_data.py", self.folder, *names, "--shape"]
         subprocess.run([*map(str, command), *map(str, self.shape)], check=True)
         for name in names:
-            with (self.folder / name).open("rb") as file:
-                while file.read(1 << 22):
-                    pass
+            path = self.folder / name
+            for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if part.is_file():
+                    with part.open("rb") as file:
+                        while file.read(1 << 22):
+                            pass
 
     def run(self, case: Case) -> list[tuple[str, ...]]:
         """Measure one case: A B A B …; a row for each of the others."""
