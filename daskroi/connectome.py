@@ -220,7 +220,7 @@ def sym_matrix_to_vec(symmetric: xr.DataArray, discard_diagonal: bool = False) -
         coords[dim] = xr.Variable(EDGE, ids[where])
         name = f"{dim}_name"
         if name in symmetric.coords:
-            coords[name] = xr.Variable(EDGE, symmetric[name].values[where])
+            coords[name] = xr.Variable(EDGE, symmetric[name].data[where])
     return xr.DataArray(values, coords, name=symmetric.name, attrs=symmetric.attrs)
 
 
@@ -290,6 +290,7 @@ def vec_to_sym_matrix(vec: xr.DataArray, diagonal: Any = None) -> xr.DataArray:
     return xr.DataArray(values, coords, name=vec.name, attrs=vec.attrs)
 
 
-def _of_last_row(vec: xr.DataArray, last: slice, without: bool, what: str) -> np.ndarray:
-    found = vec[f"{OTHER}{what}"].values[last]
-    return np.concatenate([found, vec[f"{REGION}{what}"].values[-1:]]) if without else found
+def _of_last_row(vec: xr.DataArray, last: slice, without: bool, what: str) -> Any:
+    # names may be lazy: xarray's chunk() takes coordinates along
+    found = vec[f"{OTHER}{what}"].data[last]
+    return np.concatenate([found, vec[f"{REGION}{what}"].data[-1:]]) if without else found

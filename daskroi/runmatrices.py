@@ -163,7 +163,7 @@ def _coords(series: xr.DataArray) -> dict[str, xr.Variable]:
     coords = {n: v for n, v in coords.items() if v.dims in dims}
     coords[OTHER] = xr.Variable(OTHER, series[REGION].values)
     if "region_name" in coords:
-        coords["other_region_name"] = xr.Variable(OTHER, coords["region_name"].values)
+        coords["other_region_name"] = xr.Variable(OTHER, coords["region_name"].data)
     return coords
 
 

@@ -37,7 +37,8 @@ class TangentSpace:
     -----
     Varoquaux et al., MICCAI 2010, as in nilearn's ``ConnectivityMeasure(kind="tangent")``. The
     region axis stays whole; a region that is lost in one run is NaN in all, with a warning, for
-    whitening mixes all regions of the space.
+    whitening mixes all regions of the space. What Ledoit and Wolf shrink is each run's covariance
+    of the regions that this run has.
 
     Examples
     --------
