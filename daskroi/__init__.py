@@ -29,10 +29,14 @@ _HOMES = {
     "Recipe": "recipe",
     "SphereAtlas": "spheres",
     "build_index": "openimage",
+    "build_cohort_zarr": "group",
     "clean": "clean",
+    "connect": "cluster",
+    "connectome": "connectome",
     "convert": "convert",
     "describe_runs": "cohort",
     "extract": "extract",
+    "extract_cohort": "batch",
     "find_runs": "cohort",
     "grid_of": "image",
     "high_variance_confounds": "highvariance",
@@ -50,7 +54,16 @@ _HOMES = {
 
 _MODULES = ("datasets",)
 # what is no function of images, and wants no xarray
-_LIGHT = {"ConfoundRecipe", "DaskroiError", "DaskroiWarning", "Grid", "Recipe"}
+_LIGHT = {
+    "ConfoundRecipe",
+    "DaskroiError",
+    "DaskroiWarning",
+    "Grid",
+    "Recipe",
+    "connect",
+    "describe_runs",
+    "find_runs",
+}
 
 __all__ = [
     "Atlas",
@@ -64,12 +77,16 @@ __all__ = [
     "Recipe",
     "SphereAtlas",
     "__version__",
+    "build_cohort_zarr",
     "build_index",
     "clean",
+    "connect",
+    "connectome",
     "convert",
     "datasets",
     "describe_runs",
     "extract",
+    "extract_cohort",
     "find_runs",
     "grid_of",
     "high_variance_confounds",
@@ -88,14 +105,18 @@ __all__ = [
 if TYPE_CHECKING:
     from daskroi import datasets
     from daskroi.atlas import Atlas, load_atlas
+    from daskroi.batch import extract_cohort
     from daskroi.clean import clean
+    from daskroi.cluster import connect
     from daskroi.cohort import describe_runs, find_runs
     from daskroi.confoundrecipe import ConfoundRecipe
+    from daskroi.connectome import connectome
     from daskroi.convert import convert
     from daskroi.errors import DaskroiError, DaskroiWarning
     from daskroi.extract import extract
     from daskroi.fmriprep import Confounds, load_confounds
     from daskroi.grid import Grid
+    from daskroi.group import build_cohort_zarr
     from daskroi.highvariance import high_variance_confounds
     from daskroi.image import grid_of, make_image
     from daskroi.maps import MapsAtlas

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskroi import __version__
+from daskroi.clibids import bids
 from daskroi.cliconvert import convert
 from daskroi.clidemo import demo
 from daskroi.clioptions import EPILOG, extract_options
@@ -37,6 +38,7 @@ def main() -> None:
     """Region time series from fMRI images, out of core, on Dask."""
 
 
+main.add_command(bids)
 main.add_command(convert)
 main.add_command(demo)
 
