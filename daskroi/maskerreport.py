@@ -1,17 +1,33 @@
-"""What a masker's report says: its atlas's regions, its parameters, and what was not as hoped."""
+"""What a masker's report says: its regions, their series if there are any, and its parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from daskroi.errors import warn
+import numpy as np
+
+from daskroi.columns import split_signals
+from daskroi.errors import DaskroiError, warn
 from daskroi.estimator import describe
 from daskroi.fitted import FittedAtlas
-from daskroi.placement import list_regions
-from daskroi.report import Report
+from daskroi.placement import coverage, list_regions
+from daskroi.report import Report, colors_of, read_confound_table
+from daskroi.reportdata import confounding_of, demeaned, region_moments, series_of
+from daskroi.reportframes import checked_series
+from daskroi.reportimage import Picture, read_picture, slices_of
+from daskroi.reportregions import region_details, region_warnings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 __all__ = ["report_of"]
+
+CLOSING = (
+    "This report was made from what was given at instantiation and to fit. An image on another "
+    "grid that is given to transform has its regions placed anew; its result says how."
+)
 
 
 def report_of(
@@ -20,6 +36,10 @@ def report_of(
     fitted: FittedAtlas | None,
     image: str = "",
     title: str | None = None,
+    *,
+    shown: Any = None,
+    signals: Any = None,
+    confounds: Any = None,
 ) -> Report:
     """Put the report of a masker together.
 
@@ -35,6 +55,12 @@ def report_of(
         Where the fitted image is from; empty for none.
     title : str, optional
         ``kind`` if not given.
+    shown : DataArray, optional
+        The image that was fitted, of which one volume is shown.
+    signals : DataArray, DataFrame or array, dims (time, region), optional
+        What ``transform`` returned, computed.
+    confounds : DataFrame, path, URL, array or Confounds, optional
+        Shown beside ``signals``.
 
     Warns
     -----
@@ -48,30 +74,107 @@ def report_of(
         notes.append(f"This {kind} has not been fitted yet. Call fit before generate_report.")
     for note in notes:
         warn(note)
-    shown = None if notes else fitted
-    return Report(
-        title=title or kind,
-        description="Time series of the regions of a label atlas: in every frame, the voxels of "
+    common: dict[str, Any] = {
+        "title": title or kind,
+        "description": "Time series of the regions of a label atlas: in every frame, the voxels of "
         "one label become one number.",
-        notes=tuple(notes if shown is None else _notes(kind, shown, image)),
-        regions=None if shown is None else shown.region_table(),
-        grid="" if shown is None else shown.grid.describe(),
-        parameters={k: describe(v, whole=True) for k, v in parameters.items()},
-        provenance={}
-        if fitted is None
-        else {
-            "atlas": fitted.atlas.source or f"{fitted.atlas.name} (in memory)",
-            "atlas hash": fitted.atlas.hash,
-            "image": image or "none",
-        },
+        "parameters": {k: describe(v, whole=True) for k, v in parameters.items()},
+    }
+    if fitted is None or notes:
+        origin = {} if fitted is None else _provenance(fitted, image)
+        return Report(notes=tuple(notes), provenance=origin, **common)
+    picture, unreadable = _picture(shown)
+    ts = None if signals is None else _series(signals, fitted, parameters)
+    series = None if ts is None else series_of(ts, None if picture is None else picture.n_frames)
+    confounding = None
+    if confounds is not None and series is not None:
+        confounding = confounding_of(read_confound_table(confounds), series.frames)
+    details = _details(fitted, image, ts)
+    n = len(fitted.atlas.ids)
+    return Report(
+        notes=tuple(_notes(kind, fitted, image or shown is not None) + unreadable),
+        warnings=tuple(_warnings(fitted, details, ts)),
+        regions=fitted.region_table(),
+        details=details,
+        grid=fitted.grid.describe(),
+        slices=slices_of(fitted.atlas, picture),
+        series=series,
+        confounding=confounding,
+        colors=tuple(colors_of(fitted.atlas)),
+        introduction="This report shows the regions defined by the labels of the mask. "
+        f"The masker has {n} different non-overlapping region{'' if n == 1 else 's'}.",
+        closing=CLOSING,
+        provenance=_provenance(fitted, image),
+        **common,
     )
 
 
-def _notes(kind: str, fitted: FittedAtlas, image: str) -> list[str]:
+def _picture(shown: Any) -> tuple[Picture | None, list[str]]:
+    """One volume of the image, or why there is none: a report is not for failing."""
+    if shown is None:
+        return None, []
+    try:
+        return read_picture(shown), []
+    except (DaskroiError, OSError) as error:
+        return None, [f"The image cannot be shown: {error}"]
+
+
+def _series(signals: Any, fitted: FittedAtlas, parameters: Mapping[str, Any]) -> xr.DataArray:
+    """Signals of all regions of the atlas, by id; those that were dropped are NaN."""
+    import xarray as xr
+
+    if isinstance(signals, xr.DataArray) and "region" in signals.coords:
+        return checked_series(signals).reindex(region=fitted.atlas.ids)
+    ids = fitted.atlas.ids
+    kept = ids if parameters["keep_masked_labels"] else ids[~fitted.lost]
+    found, values = split_signals(signals, kept)
+    made = xr.DataArray(np.atleast_2d(values), {"region": found}, ("time", "region"))
+    return made.reindex(region=ids)
+
+
+def _details(fitted: FittedAtlas, image: str, ts: xr.DataArray | None) -> pd.DataFrame:
+    placement = fitted.placement
+    n_voxels: Any = None
+    covered: Any = None
+    mean = tsnr = None
+    if image or fitted.mask is not None:
+        n_voxels = placement.index.counts
+        hidden = 0 if placement.hidden is None else placement.hidden
+        usable = placement.index.totals - hidden
+        covered = coverage(usable, placement.on_grid, placement.in_view)
+    if ts is not None and "coverage" in ts.coords:
+        n_voxels, covered = ts["n_voxels"].values, ts["coverage"].values
+    if ts is not None and not demeaned(ts):
+        mean, tsnr = region_moments(ts)
+    return region_details(len(fitted.atlas.ids), n_voxels, covered, mean, tsnr)
+
+
+def _warnings(fitted: FittedAtlas, details: pd.DataFrame, ts: xr.DataArray | None) -> list[str]:
+    atlas = fitted.atlas
+    covered = details["coverage"].to_numpy() if "coverage" in details else None
+    values = None if ts is None else ts.values
+    # the lost ones stand in a note, in the words of the masker's warning
+    return [
+        text
+        for text in region_warnings(atlas.ids, atlas.names, covered, values)
+        if "no voxel in the image and mask" not in text
+    ]
+
+
+def _provenance(fitted: FittedAtlas, image: str) -> dict[str, str]:
+    return {
+        "atlas": fitted.atlas.source or f"{fitted.atlas.name} (in memory)",
+        "atlas hash": fitted.atlas.hash,
+        "image": image or "none",
+    }
+
+
+def _notes(kind: str, fitted: FittedAtlas, image: Any) -> list[str]:
     notes = []
     if not image:
         notes.append(
-            f"No image provided to fit in {kind}. Sizes are those of the atlas on its own grid."
+            f"No image provided to fit in {kind}. The slices show the atlas alone, and sizes are "
+            "those of the atlas on its own grid."
         )
     lost = fitted.atlas.table[fitted.lost]
     if len(lost):

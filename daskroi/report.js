@@ -395,12 +395,14 @@ if (has("series")) start_series()
 if (has("matrix")) start_matrix()
 if (voxels) start_slices()
 $("clear")?.addEventListener("click", () => select([]))
-// the first regions with anything to show, and the slices through the first
+// the first regions with anything to show, and slices through the middle of all regions
 const there = names.map((_, r) => r).filter((r) => has("series")
   ? data.step[r] > 0 : centres[r][0] >= 0)
 select(there.slice(0, has("series") ? 3 : 1), {follow: false})
 if (voxels) {
-  const first = there.find((r) => centres[r][0] >= 0)
-  go(first === undefined ? voxels.map((n) => n / 2) : centres[first])
+  const placed = centres.filter(([x]) => x >= 0)
+  go(axes.map((_, axis) => placed.length
+    ? placed.reduce((sum, centre) => sum + centre[axis], 0) / placed.length
+    : voxels[axis] / 2))
 }
 document.documentElement.dataset.ready = "yes"

@@ -30,6 +30,14 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return MISSING if value is None else value
+    if value != value:
+        return MISSING
+    return int(value) if value.is_integer() and abs(value) >= 1000 else value
+
+
 def render(template: str, **content: Any) -> str:
     """A page of one of the templates, with all text escaped, that can load nothing.
 
@@ -79,7 +87,10 @@ class Report:
     facts : dict of str
         The numbers that people ask for first.
     regions : DataFrame, optional
-        One row per region; shown as it is.
+        One row per region: the columns of nilearn's report.
+    details : DataFrame, optional
+        More columns for the same rows: ``n_voxels``, ``coverage`` (0 to 1), ``mean`` and ``tSNR``
+        of the series before cleaning, those that are known.
     grid : str
         The grid the regions' sizes are on.
     slices : Slices, optional
@@ -120,6 +131,7 @@ class Report:
     series: Series | None = None
     confounding: Confounding | None = None
     colors: tuple[str, ...] = ()
+    details: pd.DataFrame | None = None
     introduction: str = ""
     closing: str = ""
 
@@ -152,22 +164,26 @@ class Report:
         """Names of columns, and the class of their cells."""
         from markupsafe import Markup
 
-        if self.regions is None:
+        if self.table is None:
             return []
-        numbers = [self.regions[c].dtype.kind in "iuf" for c in self.regions.columns]
+        numbers = [self.table[c].dtype.kind in "iuf" for c in self.table.columns]
         kinds = [Markup(' class="number"') if n else "" for n in numbers]
-        return list(zip(self.regions.columns, kinds, strict=True))
+        return list(zip(self.table.columns, kinds, strict=True))
+
+    @cached_property
+    def table(self) -> pd.DataFrame | None:
+        """``regions`` and ``details`` side by side."""
+        if self.regions is None or self.details is None:
+            return self.regions
+        return self.regions.assign(**{str(c): self.details[c].to_numpy() for c in self.details})
 
     def region_rows(self) -> list[list[Any]]:
         """Cells of the region table: Python numbers and text, so that 0.4 is not 0.40."""
-        if self.regions is None:
+        if self.table is None:
             return []
-        cells = self.regions.astype(object)
-        return cells.where(cells.notna(), MISSING).to_numpy().tolist()
+        return [[_cell(v) for v in row] for row in self.table.astype(object).to_numpy().tolist()]
 
-    def save_as_html(
-        self, path: Any, *, storage_options: Mapping[str, Any] | None = None
-    ) -> None:
+    def save_as_html(self, path: Any, *, storage_options: Mapping[str, Any] | None = None) -> None:
         """Write the page to a file or URL: whole or not at all.
 
         Parameters

@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ def region_colors(n: int) -> list[str]:
     Examples
     --------
     >>> region_colors(2)
-    ['#d93a3a', '#5bd779']
+    ['#d93a3a', '#5cd680']
     """
     # steps of the golden angle: no two of a row are near each other
     hues = (np.arange(n) * 0.381966) % 1
@@ -68,6 +69,11 @@ def region_colors(n: int) -> list[str]:
 def _hex(hue: float, lightness: float) -> str:
     rgb = colorsys.hls_to_rgb(hue, lightness, 0.68 if lightness < 0.58 else 0.6)
     return "#" + "".join(f"{round(255 * c):02x}" for c in rgb)
+
+
+def _models() -> Any:
+    # as Any: the types that bokeh declares for its models lack some, and refuse what is allowed
+    return import_module("bokeh.models")
 
 
 def figures(
@@ -98,9 +104,9 @@ def figures(
     from bokeh.document import Document
     from bokeh.embed import components
     from bokeh.events import DocumentReady
-    from bokeh.models import CustomJS
     from bokeh.resources import Resources
 
+    models = _models()
     made: dict[str, Any] = {}
     data: dict[str, Any] = {"names": list(names), "line_colors": [*LINE_COLORS, MARKED]}
     sources: dict[str, Any] = {}
@@ -117,7 +123,7 @@ def figures(
         document.add_root(figure)
     code = files("daskroi").joinpath("report.js").read_text(encoding="utf-8")
     everything = {"figures": made, "sources": sources, "data": data}
-    document.js_on_event(DocumentReady, CustomJS(args=everything, code=code))
+    document.js_on_event(DocumentReady, models.CustomJS(args=everything, code=code))
     script, places = components(made, wrap_script=False)
     library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
     return Figures(library, script, places)
@@ -145,9 +151,8 @@ def _style(figure: Any) -> None:
 
 
 def _picture(shape: tuple[int, int], dtype: Any) -> Any:
-    from bokeh.models import ColumnDataSource
-
-    return ColumnDataSource({"image": [np.zeros(shape, dtype)]})
+    models = _models()
+    return models.ColumnDataSource({"image": [np.zeros(shape, dtype)]})
 
 
 def _add_slices(
@@ -157,13 +162,15 @@ def _add_slices(
     slices: Slices,
     colors: Sequence[str],
 ) -> None:
-    from bokeh.models import Label, LinearColorMapper, Span
 
+    models = _models()
     n = len(colors)
-    greys = LinearColorMapper([f"#{g:02x}{g:02x}{g:02x}" for g in range(256)], low=0, high=255)
-    regions = LinearColorMapper([CLEAR, *colors], low=-0.5, high=n + 0.5)
+    greys = models.LinearColorMapper(
+        palette=[f"#{g:02x}{g:02x}{g:02x}" for g in range(256)], low=0, high=255
+    )
+    regions = models.LinearColorMapper(palette=[CLEAR, *colors], low=-0.5, high=n + 0.5)
     marks = [CLEAR, *LINE_COLORS, MARKED]
-    marked = LinearColorMapper(marks, low=-0.5, high=len(marks) - 0.5)
+    marked = models.LinearColorMapper(palette=marks, low=-0.5, high=len(marks) - 0.5)
     voxels, sizes = slices.grid.shape[::-1], slices.grid.voxel_sizes
     opacity = 0.75 if slices.image is None else 0.35
     layers = []
@@ -190,8 +197,8 @@ def _add_slices(
                 drawn.glyph.global_alpha = opacity
                 layers.append(drawn.glyph)
         cross = {"line_color": "#ffffff", "line_alpha": 0.6, "line_width": 1}
-        sources[f"{name}_across"] = Span(dimension="height", location=0, **cross)
-        sources[f"{name}_up"] = Span(dimension="width", location=0, **cross)
+        sources[f"{name}_across"] = models.Span(dimension="height", location=0, **cross)
+        sources[f"{name}_up"] = models.Span(dimension="width", location=0, **cross)
         view.add_layout(sources[f"{name}_across"])
         view.add_layout(sources[f"{name}_up"])
         for text, x, y, align, baseline in (
@@ -201,7 +208,7 @@ def _add_slices(
             (ENDS[up][1], width / 2, height, "center", "top"),
         ):
             view.add_layout(
-                Label(
+                models.Label(
                     x=x,
                     y=y,
                     text=text,
@@ -230,32 +237,24 @@ def _add_series(
     series: Series,
     confounding: Confounding | None,
 ) -> None:
-    from bokeh.models import (
-        ColumnDataSource,
-        CrosshairTool,
-        DataRange1d,
-        HoverTool,
-        LinearColorMapper,
-        Range1d,
-        Span,
-    )
 
+    models = _models()
     frames = series.frames
     step, n_frames = frames.step, len(frames.times)
     start, end = frames.times[0] - step / 2, frames.times[-1] + step / 2
-    time = Range1d(start, end, bounds=(start, end))
+    time = models.Range1d(start=start, end=end, bounds=(start, end))
     unit = "Time (s)" if frames.unit == "s" else "Frame"
     gone = frames.times[frames.censored]
-    censored = ColumnDataSource({"left": gone - step / 2, "right": gone + step / 2})
+    censored = models.ColumnDataSource({"left": gone - step / 2, "right": gone + step / 2})
     # one line through all panels, for they have one time axis
-    cursor = Span(dimension="height", line_color="#888888", line_dash="dashed", line_width=1)
+    cursor = models.Span(dimension="height", line_color="#888888", line_dash="dashed", line_width=1)
     tools = "xpan,xwheel_zoom,xbox_zoom,reset,save"
 
     def panel(name: str, **settings: Any) -> Any:
         figure = made[name] = _figure(
             x_range=time, tools=tools, toolbar_location="above", active_drag=None, **settings
         )
-        figure.add_tools(CrosshairTool(overlay=cursor))
+        figure.add_tools(models.CrosshairTool(overlay=cursor))
         figure.xaxis.axis_label = unit
         figure.min_border_left, figure.min_border_right = 70, 10
         return figure
@@ -271,21 +270,23 @@ def _add_series(
             level="underlay",
         )
 
-    lines = sources["lines"] = ColumnDataSource({"xs": [], "ys": [], "color": [], "name": []})
-    plot = panel("series", height=280, y_range=DataRange1d(range_padding=0.05))
+    # a first line, for the range of the axis wants to begin somewhere
+    some: dict[str, Any] = {"xs": [[start, end]], "ys": [[0, 1]], "color": [CLEAR], "name": [""]}
+    lines = sources["lines"] = models.ColumnDataSource(some)
+    plot = panel("series", height=280, y_range=models.DataRange1d(range_padding=0.05))
     shade(plot)
     drawn = plot.multi_line("xs", "ys", color="color", line_width=1.6, source=lines)
     plot.y_range.renderers = [drawn]
     plot.yaxis.axis_label = series.unit
     plot.add_tools(
-        HoverTool(
+        models.HoverTool(
             renderers=[drawn],
             tooltips=[("", "@name"), (unit, "$x{0.[0]}"), ("", "$y{0.[000]}")],
             line_policy="nearest",
         )
     )
     if confounding is not None and confounding.displacement is not None:
-        plot = panel("motion", height=150, y_range=DataRange1d(start=0, range_padding=0.05))
+        plot = panel("motion", height=150, y_range=models.DataRange1d(start=0, range_padding=0.05))
         shade(plot)
         drawn = plot.line(frames.times, confounding.displacement, line_width=1.4)
         drawn.glyph.line_color = LINE_COLORS[1]
@@ -293,13 +294,13 @@ def _add_series(
         plot.yaxis.axis_label = "FD (mm)"
         plot.yaxis.ticker.desired_num_ticks = 3
     # 0 is missing
-    greys = LinearColorMapper(
-        [CLEAR, *(f"#{g:02x}{g:02x}{g:02x}" for g in range(1, 256))], low=-0.5, high=255.5
+    greys = models.LinearColorMapper(
+        palette=[CLEAR, *(f"#{g:02x}{g:02x}{g:02x}" for g in range(1, 256))], low=-0.5, high=255.5
     )
-    rows = sources["rows"] = ColumnDataSource({"at": [], "color": []})
+    rows = sources["rows"] = models.ColumnDataSource({"at": [], "color": []})
     wide = {"x": start, "y": 0, "dw": end - start, "image": "image", "color_mapper": greys}
     n = len(series.rows.codes)
-    carpet = panel("carpet", height=320, y_range=Range1d(n, 0, bounds=(0, n)))
+    carpet = panel("carpet", height=320, y_range=models.Range1d(start=n, end=0, bounds=(0, n)))
     sources["carpet"] = _picture((n, n_frames), np.uint8)
     carpet.image(source=sources["carpet"], dh=n, **wide)
     shade(carpet)
@@ -308,7 +309,11 @@ def _add_series(
     carpet.grid.visible = False
     if confounding is not None and confounding.names:
         m = len(confounding.names)
-        plot = panel("confounds", height=60 + 18 * m + 30, y_range=Range1d(m, 0, bounds=(0, m)))
+        plot = panel(
+            "confounds",
+            height=60 + 18 * m + 30,
+            y_range=models.Range1d(start=m, end=0, bounds=(0, m)),
+        )
         sources["confounds"] = _picture((m, n_frames), np.uint8)
         plot.image(source=sources["confounds"], dh=m, **wide)
         shade(plot)
@@ -336,13 +341,13 @@ def _plain(name: str) -> str:
 
 
 def _add_matrix(made: dict[str, Any], sources: dict[str, Any], n: int, rows: Any) -> None:
-    from bokeh.models import ColorBar, LinearColorMapper, Range1d
     from bokeh.palettes import RdBu11, interp_palette
 
+    models = _models()
     palette = list(interp_palette(RdBu11, 255))
     matrix = made["matrix"] = _figure(
-        x_range=Range1d(0, n, bounds=(0, n)),
-        y_range=Range1d(n, 0, bounds=(0, n)),
+        x_range=models.Range1d(start=0, end=n, bounds=(0, n)),
+        y_range=models.Range1d(start=n, end=0, bounds=(0, n)),
         tools="pan,wheel_zoom,box_zoom,reset,save",
         toolbar_location="above",
         active_drag=None,
@@ -352,7 +357,7 @@ def _add_matrix(made: dict[str, Any], sources: dict[str, Any], n: int, rows: Any
     sources["matrix"] = _picture((n, n), np.uint8)
     matrix.image(
         source=sources["matrix"],
-        color_mapper=LinearColorMapper([CLEAR, *palette], low=-0.5, high=255.5),
+        color_mapper=models.LinearColorMapper(palette=[CLEAR, *palette], low=-0.5, high=255.5),
         x=0,
         y=0,
         dw=n,
@@ -363,8 +368,8 @@ def _add_matrix(made: dict[str, Any], sources: dict[str, Any], n: int, rows: Any
         line(**{at: "at"}, line_color="color", line_width=1.5, line_alpha=0.8, source=rows)
     matrix.axis.axis_label = "Region"
     matrix.grid.visible = False
-    bar = ColorBar(
-        color_mapper=LinearColorMapper(palette, low=-1, high=1),
+    bar = models.ColorBar(
+        color_mapper=models.LinearColorMapper(palette=palette, low=-1, high=1),
         height=10,
         title="Correlation r",
         background_fill_alpha=0,

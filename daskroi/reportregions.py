@@ -13,20 +13,17 @@ from daskroi.placement import list_regions
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LOW_COVERAGE", "region_table", "region_warnings", "significant"]
+__all__ = ["LOW_COVERAGE", "region_details", "region_table", "region_warnings"]
 
 # below this, XCP-D leaves a region out
 LOW_COVERAGE = 0.5
+LISTED = 8  # the table has them all
+# of nilearn's report
 MISSION = ("label value", "region name", "size (in mm^3)", "relative size (in %)")
 
 
-def region_table(
-    ids: NDArray[Any],
-    names: Sequence[str],
-    sizes: Iterable[float],
-    **more: NDArray[Any] | None,
-) -> pd.DataFrame:
-    """Rows as nilearn's report has them, then what else is known.
+def region_table(ids: NDArray[Any], names: Sequence[str], sizes: Iterable[float]) -> pd.DataFrame:
+    """The table of nilearn's report.
 
     Parameters
     ----------
@@ -34,16 +31,14 @@ def region_table(
     names : sequence of str, (region,)
     sizes : iterable of float, (region,)
         In mm³.
-    **more
-        Further columns; None is left out.
 
     Examples
     --------
-    >>> table = region_table(np.array([1, 4]), ["a", "b"], [30.0, 10.0], n_voxels=np.array([3, 1]))
+    >>> table = region_table(np.array([1, 4]), ["a", "b"], [30.0, 10.0])
     >>> print(table.to_string(index=False))
-     label value region name  size (in mm^3)  relative size (in %)  n_voxels
-               1           a              30                  75.0         3
-               4           b              10                  25.0         1
+     label value region name  size (in mm^3)  relative size (in %)
+               1           a              30                  75.0
+               4           b              10                  25.0
     """
     import pandas as pd
 
@@ -52,23 +47,44 @@ def region_table(
     columns = (
         np.asarray(ids, np.int64),
         [str(n) for n in names],
-        [round(s) if np.isfinite(s) else None for s in sizes],
-        [round(s / total * 100, 2) if np.isfinite(s) and total else None for s in sizes],
+        [round(s) if np.isfinite(s) else np.nan for s in sizes],
+        [round(s / total * 100, 2) if np.isfinite(s) and total else np.nan for s in sizes],
     )
-    table = pd.DataFrame(dict(zip(MISSION, columns, strict=True)))
-    return table.assign(**{k: v for k, v in more.items() if v is not None})
+    return pd.DataFrame(dict(zip(MISSION, columns, strict=True)))
 
 
-def significant(values: NDArray[Any] | None, digits: int = 4) -> NDArray[Any] | None:
-    """Numbers with so many significant digits, for people.
+def region_details(
+    n: int,
+    n_voxels: NDArray[Any] | None = None,
+    coverage: NDArray[Any] | None = None,
+    mean: NDArray[Any] | None = None,
+    tsnr: NDArray[Any] | None = None,
+) -> pd.DataFrame:
+    """What else is known of regions, rounded for people; a column for each that is given.
 
     Examples
     --------
-    >>> significant(np.array([1234.5678, 0.0123456, np.nan]))
-    array([1.235e+03, 1.235e-02,       nan])
+    >>> region_details(2, np.array([3.0, np.nan]), None, np.array([1234.567, np.nan]))
+       n_voxels    mean
+    0         3  1235.0
+    1         0     NaN
     """
-    if values is None:
-        return None
+    import pandas as pd
+
+    found: dict[str, NDArray[Any]] = {}
+    # a region that a masker has dropped comes back as NaN
+    if n_voxels is not None:
+        found["n_voxels"] = np.nan_to_num(n_voxels).astype(np.int64)
+    if coverage is not None:
+        found["coverage"] = np.nan_to_num(coverage).round(3)
+    if mean is not None:
+        found["mean"] = _significant(mean)
+    if tsnr is not None:
+        found["tSNR"] = _significant(tsnr)
+    return pd.DataFrame(found, index=range(n))
+
+
+def _significant(values: NDArray[Any], digits: int = 4) -> NDArray[np.float64]:
     return np.array([float(f"{v:.{digits}g}") for v in np.asarray(values, np.float64)])
 
 
@@ -93,18 +109,18 @@ def region_warnings(
     >>> region_warnings(np.array([1, 4]), ["a", "b"], np.array([1.0, 0.0]))
     ['1 of 2 regions has no voxel in the image and mask: 4 b.']
     """
-    names = np.array(list(names), dtype=object)
+    called = np.array(list(names), dtype=object)
     found = []
 
-    def tell(which: NDArray[np.bool_], one: str, many: str) -> None:
+    def tell(which: NDArray[Any], one: str, many: str) -> None:
         n = int(which.sum())
         if n:
-            listed = list_regions(np.asarray(ids)[which], names[which])
+            listed = list_regions(np.asarray(ids)[which], called[which], LISTED)
             found.append(f"{n} of {len(which)} regions {one if n == 1 else many}: {listed}.")
 
     lost = np.zeros(len(names), bool)
     if coverage is not None:
-        coverage = np.asarray(coverage, np.float64)
+        coverage = np.nan_to_num(np.asarray(coverage, np.float64))
         lost = ~(coverage > 0)
         tell(lost, *(f"{have} no voxel in the image and mask" for have in ("has", "have")))
         low = (coverage > 0) & (coverage < LOW_COVERAGE)
@@ -118,6 +134,6 @@ def region_warnings(
         tell(holes, "has frames without a value", "have frames without a value")
         if len(values) > 1:
             with np.errstate(invalid="ignore"):
-                flat = finite.all(axis=0) & (np.ptp(values, axis=0) == 0)
-            tell(flat, "is constant", "are constant")
+                flat = np.asarray(np.ptp(values, axis=0) == 0)
+            tell(flat & finite.all(axis=0), "is constant", "are constant")
     return found

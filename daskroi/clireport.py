@@ -1,0 +1,284 @@
+"""``daskroi report``: of an image and an atlas, of a result, or of all runs of a cohort."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from daskroi.terminal import Command, Option, say, shown_compute, storage_option, verbose_option
+from daskroi.urls import is_url, shown
+
+if TYPE_CHECKING:
+    from daskroi.report import Report
+
+__all__ = ["report"]
+
+STANDARDIZE = ("none", "zscore_sample", "psc")
+IO, CLEANING, RUNNING = "Input and output", "Cleaning, of an image", "Running"
+
+EPILOG = """\b
+Examples:
+  daskroi report bold.nii.gz --atlas atlas_dseg.nii.gz -o report.html
+  daskroi report bold.nii.gz --atlas atlas_dseg.nii.gz --confounds confounds.tsv \\
+      --columns 'trans_?' 'rot_?' --standardize zscore_sample -o report.html
+  daskroi report out/sub-01_atlas-AAL_stat-mean_timeseries.tsv
+  daskroi report out --atlas AAL=aal.nii.gz
+"""
+
+
+def _option(*names: str, **settings: Any) -> Any:
+    return click.option(*names, cls=Option, **settings)
+
+
+@click.command(
+    cls=Command,
+    lists=("--columns",),
+    epilog=EPILOG,
+    short_help="Make an interactive report of a run, a result or a cohort.",
+)
+@click.argument("target")
+@_option(
+    "--atlas",
+    "atlases",
+    metavar="[NAME=]PATH",
+    multiple=True,
+    group=IO,
+    help="Label image or maps. Of a result, by default the file that its JSON names. Of a cohort "
+    "NAME is that in the names of its files; repeat for several.",
+)
+@_option(
+    "--labels-table",
+    metavar="PATH",
+    group=IO,
+    help="Names of the regions; by default the table that lies beside the atlas.",
+)
+@_option(
+    "--image", metavar="PATH", group=IO, help="Of a result: the image to show, if it has moved."
+)
+@_option("--mask", metavar="PATH", group=IO, help="Of an image: voxels that count, on any grid.")
+@_option(
+    "-o",
+    "--output",
+    "out",
+    metavar="HTML",
+    group=IO,
+    help="File or URL of the report. By default beside the result, as …_report.html; of an image "
+    "in the current folder. Reports of a cohort go beside their results, their index is "
+    "TARGET/index.html.",
+)
+@_option("--title", metavar="TEXT", group=IO, help="Title of the report.")
+@_option("--open", "open_", is_flag=True, group=IO, help="Open it in the browser.")
+@_option(
+    "--confounds",
+    metavar="TSV",
+    group=CLEANING,
+    help="Table of confounds, a row per frame: shown, and regressed out of an image.",
+)
+@_option(
+    "--columns",
+    metavar="NAME...",
+    multiple=True,
+    group=CLEANING,
+    help="Columns to regress out, wildcards in quotes: 'trans_?' 'rot_?' csf. Default: all.",
+)
+@_option(
+    "--smoothing",
+    "smoothing_fwhm",
+    type=float,
+    metavar="MM",
+    group=CLEANING,
+    help="Smooth by a Gaussian this wide at half maximum.",
+)
+@_option("--detrend", is_flag=True, group=CLEANING, help="Remove mean and linear trend.")
+@_option("--high-pass", metavar="HZ", type=float, group=CLEANING, help="Cutoff in Hz.")
+@_option("--low-pass", metavar="HZ", type=float, group=CLEANING, help="Cutoff in Hz.")
+@_option(
+    "--t-r",
+    metavar="SECONDS",
+    type=float,
+    group=CLEANING,
+    help="Repetition time. By default from the JSON beside the image, else from its header.",
+)
+@_option(
+    "--standardize",
+    type=click.Choice(STANDARDIZE),
+    default="none",
+    group=CLEANING,
+    help="z-scores, percent signal change, or the image's own units.",
+)
+@_option(
+    "--overwrite",
+    is_flag=True,
+    group=RUNNING,
+    help="Of a cohort: make reports again that are newer than their result.",
+)
+@storage_option(group=RUNNING)
+@verbose_option
+def report(
+    target: str,
+    atlases: tuple[str, ...],
+    labels_table: str | None,
+    image: str | None,
+    mask: str | None,
+    out: str | None,
+    title: str | None,
+    open_: bool,
+    confounds: str | None,
+    columns: tuple[str, ...],
+    overwrite: bool,
+    storage_options: dict[str, Any] | None,
+    **cleaning: Any,
+) -> None:
+    """Make a page that shows TARGET: an image (with --atlas), a result, or a cohort's folder.
+
+    The page is one file that opens offline: slices with regions, their series, carpet plot,
+    correlations and confounds.
+    """
+    named = dict(_named(spec) for spec in atlases)
+    kind = _kind_of(target, storage_options)
+    if kind == "cohort":
+        _of_cohort(target, named, labels_table, overwrite, open_, storage_options)
+        return
+    if len(named) > 1:
+        raise click.UsageError("A report is of one atlas. Give --atlas once.")
+    atlas = _load(next(iter(named.items()), None), labels_table, storage_options)
+    if kind == "result":
+        from daskroi.cohortreport import report_of_result, report_path
+        from daskroi.outputs import as_target
+
+        made = report_of_result(
+            target,
+            atlas=atlas,
+            image=image,
+            confounds=confounds,
+            title=title,
+            storage_options=storage_options,
+        )
+        place: Any = out or report_path(as_target(target, storage_options))
+    else:
+        if atlas is None:
+            raise click.UsageError("Missing option '--atlas': TARGET is an image.")
+        chosen = [name for text in columns for name in text.split(",") if name] or None
+        given = cleaning | {"mask_img": mask, "confounds": confounds, "columns": chosen}
+        made = _of_image(target, atlas, title, given, storage_options)
+        place = out or f"{_stem(target)}_report.html"
+    made.save_as_html(place, storage_options=storage_options if is_url(place) else None)
+    click.echo(shown(str(place)))
+    if open_:
+        _open(place, made)
+
+
+def _named(spec: str) -> tuple[str, str]:
+    """Name and path of ``NAME=PATH``; a path may have an equals sign too."""
+    name, equals, path = spec.partition("=")
+    if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
+        return "", spec
+    return name, path
+
+
+def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
+    """What TARGET is: "image", "result" or "cohort"."""
+    name = shown(target).rstrip("/")
+    if name.endswith(".tsv"):
+        return "result"
+    if name.endswith((".nii", ".nii.gz", ".nii.zarr", ".zarr", ".img", ".hdr", ".mgz", ".gz")):
+        return "image"
+    if not is_url(target):
+        folder = os.path.isdir(target)
+        return "cohort" if folder and not os.path.exists(f"{target}/zarr.json") else "image"
+    from daskroi.outputs import as_target, exists
+
+    return "cohort" if exists(as_target(target, storage_options) / "runs.tsv") else "image"
+
+
+def _stem(target: str) -> str:
+    from daskroi.store import run_prefix
+
+    return run_prefix(shown(target).rstrip("/"))
+
+
+def _load(
+    named: tuple[str, str] | None, table: str | None, storage_options: dict[str, Any] | None
+) -> Any:
+    if named is None:
+        return None
+    from daskroi.atlas import load_atlas
+
+    name, path = named
+    return load_atlas(path, table, name=name or None, storage_options=storage_options)
+
+
+def _of_image(
+    image: str,
+    atlas: Any,
+    title: str | None,
+    options: dict[str, Any],
+    storage_options: dict[str, Any] | None,
+) -> Report:
+    """Extract and report; with cleaning also the series before it, from the same read."""
+    import daskroi as dr
+    from daskroi.openimage import as_file
+    from daskroi.report import report as report_of
+
+    run = dr.open_image(image, storage_options=storage_options)
+    options |= {"storage_options": storage_options}
+    if options["standardize"] == "none":
+        options["standardize"] = None
+    wanted = [dr.extract(run, atlas, **options)]
+    before = ("mask_img", "smoothing_fwhm", "t_r", "storage_options")
+    plain = {name: options[name] for name in before}
+    if any(value for name, value in options.items() if name not in before):
+        wanted.append(dr.extract(run, atlas, **plain))
+    file = as_file(run)
+    # both come of the same partials, so a stream is read once
+    streamed = file.frames if file is not None and not file.seekable else 0
+    ts, *raw = shown_compute(wanted, f"Reading {os.path.basename(shown(image))}", streamed)
+    return report_of(
+        ts,
+        atlas,
+        run,
+        raw=raw[0] if raw else None,
+        confounds=options["confounds"],
+        title=title,
+        storage_options=storage_options,
+    )
+
+
+def _of_cohort(
+    folder: str,
+    named: dict[str, str],
+    table: str | None,
+    overwrite: bool,
+    open_: bool,
+    storage_options: dict[str, Any] | None,
+) -> None:
+    from daskroi.cohortreport import cohort_reports
+
+    atlases = {}
+    for name, path in named.items():
+        loaded = _load((name, path), table, storage_options)
+        atlases[name or loaded.name] = loaded
+    count, last = 0, None
+    for last in cohort_reports(
+        folder, atlases=atlases, overwrite=overwrite, storage_options=storage_options
+    ):
+        count += 1
+    say("Note", f"{count - 1} reports written.")
+    click.echo(shown(str(last)))
+    if open_ and last is not None:
+        _open(last, None)
+
+
+def _open(place: Any, made: Report | None) -> None:
+    import webbrowser
+    from pathlib import Path
+
+    if not is_url(str(place)):
+        webbrowser.open(Path(place).expanduser().resolve().as_uri())
+    elif made is not None:
+        made.open_in_browser()
+    else:
+        say("Note", "pages at URLs are not opened; look at the folder with your browser.")

@@ -1,0 +1,368 @@
+"""Reports of results on disk: of one run, of every run of a cohort, and a page that lists them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.outputs import as_target, exists, write
+from daskroi.report import Report, report
+from daskroi.reportpage import render
+from daskroi.runstable import read_runs
+from daskroi.sidecar import read_sidecar
+from daskroi.store import read_timeseries
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from daskroi.outputs import Target
+
+__all__ = ["cohort_index", "cohort_reports", "report_of_result", "report_path"]
+
+SERIES, REPORT = "_timeseries.tsv", "_report.html"
+INDEX = "index.html"
+INDEX_TEMPLATE = "cohort.html.jinja"
+# a browser takes a second to show this many; the others are in runs.tsv
+MOST_ROWS = 5000
+
+
+def report_path(result: Target) -> Target:
+    """Where the report of a result goes: beside it.
+
+    Examples
+    --------
+    >>> report_path(Path("out/sub-01_atlas-AAL_stat-mean_timeseries.tsv")).name
+    'sub-01_atlas-AAL_stat-mean_report.html'
+    """
+    return result.with_name(result.name.removesuffix(".tsv").removesuffix("_timeseries") + REPORT)
+
+
+def report_of_result(
+    path: Any,
+    *,
+    atlas: Any = None,
+    image: Any = None,
+    confounds: Any = None,
+    title: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Report:
+    """Make the report of a result that ``daskroi extract`` or `extract_cohort` has written.
+
+    Parameters
+    ----------
+    path : path or URL
+        ``…_timeseries.tsv``, its JSON beside it.
+    atlas, image, confounds : optional
+        As in `daskroi.report`; where not given, the files that the JSON names, if they are there.
+    title : str, optional
+    storage_options : mapping, optional
+        For fsspec, for all URLs.
+
+    Raises
+    ------
+    DaskroiError
+        No such result, or one that does not fit its JSON; as `daskroi.report` for what was given.
+
+    Examples
+    --------
+    >>> report_of_result("nowhere_timeseries.tsv")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiNotFoundError: nowhere_timeseries.json: no such file. Check the path.
+    """
+    target = as_target(path, storage_options)
+    if not target.name.endswith(".tsv"):
+        raise DaskroiError(f"{target}: is no result. Give a file named …{SERIES}.")
+    sidecar = read_sidecar(target.with_suffix(".json"))
+    ts = _with_attributes(read_timeseries(target), sidecar)
+    notes: list[str] = []
+
+    def found(role: str, given: Any, read: Any) -> Any:
+        """What was given, or the file that the sidecar names: that may be gone by now."""
+        if given is not None:
+            return read(given)
+        name = _input(sidecar, role)
+        if name is None:
+            return None
+        try:
+            return read(name)
+        except (DaskroiError, OSError) as error:
+            notes.append(f"Of the {role} nothing is shown: {error}")
+            return None
+
+    loaded = found("atlas", atlas, partial(_atlas, sidecar=sidecar, options=storage_options))
+    # read once here, so that what cannot be read is a note and not the end
+    picture = found("image", image, partial(_picture, options=storage_options))
+    table = found("confounds", confounds, partial(_confounds, options=storage_options))
+    return report(
+        ts,
+        loaded,
+        picture,
+        confounds=table,
+        n_frames=sidecar.get("NumberOfFrames"),
+        title=title or target.name.removesuffix(SERIES),
+        notes=notes,
+        storage_options=storage_options,
+    )
+
+
+def _with_attributes(ts: xr.DataArray, sidecar: Mapping[str, Any]) -> xr.DataArray:
+    """What `daskroi.extract` says in attributes, as far as a sidecar has it."""
+    said = {
+        "source": _input(sidecar, "image"),
+        "mask": _input(sidecar, "mask"),
+        "atlas": sidecar.get("Atlas", {}).get("Name"),
+        "atlas_hash": sidecar.get("Atlas", {}).get("SHA256"),
+        "atlas_source": _input(sidecar, "atlas"),
+        "confounds": json.dumps(sidecar.get("Confounds", [])),
+        "spatial": sidecar.get("Spatial", {}).get("Method"),
+        "daskroi_version": sidecar.get("SoftwareVersions", {}).get("daskroi"),
+    }
+    ts = ts.assign_attrs({k: v for k, v in said.items() if v})
+    if "RepetitionTimeSource" in sidecar:
+        ts["time"].attrs["t_r_source"] = sidecar["RepetitionTimeSource"]
+    return ts
+
+
+def _input(sidecar: Mapping[str, Any], role: str) -> str | None:
+    files = sidecar.get("Inputs", {}).get(role) or [{}]
+    return files[0].get("Path")
+
+
+def _atlas(given: Any, sidecar: Mapping[str, Any], options: Mapping[str, Any] | None) -> Any:
+    from daskroi.atlas import load_atlas
+
+    if not isinstance(given, str | Path):
+        return load_atlas(given)
+    table = _input(sidecar, "labels_table")
+    name = sidecar.get("Atlas", {}).get("Name")
+    loaded = _loaded(str(given), table, json.dumps(dict(options or {}), default=str))
+    return load_atlas(loaded, name=name) if name else loaded
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: str, table: str | None, options: str) -> Any:
+    # of a cohort's runs, all have the same atlas
+    from daskroi.atlas import load_atlas
+
+    return load_atlas(path, table, storage_options=json.loads(options) or None)
+
+
+def _picture(given: Any, options: Mapping[str, Any] | None) -> Any:
+    from daskroi.reportimage import read_picture
+
+    return read_picture(given, options)
+
+
+def _confounds(given: Any, options: Mapping[str, Any] | None) -> Any:
+    from daskroi.report import read_confound_table
+
+    return read_confound_table(given, options)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of a cohort's run, for one atlas."""
+
+    atlas: str
+    path: Target
+
+
+def results_of(folder: Target, run: str) -> list[Result]:
+    """All results of a run, by what names of files begin with.
+
+    Examples
+    --------
+    >>> results_of(Path("nowhere"), "sub-01/func/sub-01_task-rest")
+    []
+    """
+    *parents, prefix = run.split("/")
+    found = []
+    pattern = re.compile(rf"{re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-\w+_timeseries\.tsv")
+    with suppress(OSError):
+        for path in sorted(folder.joinpath(*parents).iterdir(), key=lambda p: p.name):
+            if match := pattern.fullmatch(path.name):
+                found.append(Result(match[1], path))
+    return found
+
+
+def cohort_reports(
+    out: Any,
+    *,
+    atlases: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Iterator[Target]:
+    """Write a report of every result of a cohort, and at last the page that lists them.
+
+    Parameters
+    ----------
+    out : path or URL
+        What was ``out`` of `daskroi.extract_cohort`.
+    atlases : mapping of name to what `load_atlas` takes, optional
+        For the slices, by the names in the names of files.
+    overwrite : bool
+        Make reports again that are newer than their result; at URLs, they are made in any case.
+    storage_options : mapping, optional
+        For fsspec, for all URLs.
+
+    Yields
+    ------
+    Path or UPath
+        Each page, when it is written: do not stop before the last.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        There is no ``runs.tsv``.
+    DaskroiError
+        A result or an atlas that cannot be read; a page that cannot be written.
+
+    Examples
+    --------
+    >>> import daskroi as dr, tempfile
+    >>> from daskroi.batch import extract_cohort
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> phantom = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> image = dr.write_phantom(folder / "in", phantom)["image"]
+    >>> done = extract_cohort([image], phantom.atlas, folder / "out", mask=None, progress=False)
+    >>> for path in cohort_reports(folder / "out", atlases={"Phantom": phantom.atlas}):
+    ...     print(path.name)
+    image_atlas-Phantom_stat-mean_report.html
+    index.html
+    """
+    folder = as_target(out, storage_options)
+    table = _runs(folder)
+    given = {re.sub(r"[^A-Za-z0-9]", "", name): atlas for name, atlas in (atlases or {}).items()}
+    for run in table["run"]:
+        for result in results_of(folder, run):
+            path = report_path(result.path)
+            if not overwrite and _is_newer(path, result.path.with_suffix(".json")):
+                continue
+            made = report_of_result(
+                result.path, atlas=given.get(result.atlas), storage_options=storage_options
+            )
+            write(path, made.html)
+            yield path
+    yield cohort_index(folder)
+
+
+def _is_newer(path: Target, than: Target) -> bool:
+    try:
+        return isinstance(path, Path) and path.stat().st_mtime >= than.stat().st_mtime
+    except OSError:
+        return False
+
+
+def _runs(folder: Target) -> pd.DataFrame:
+    try:
+        return read_runs(folder)
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(
+            f"{folder / 'runs.tsv'}: no such file, so this is not the output of a cohort. Give the "
+            "output folder of daskroi bids, or an image or a result."
+        ) from None
+
+
+def cohort_index(out: Any, *, storage_options: Mapping[str, Any] | None = None) -> Target:
+    """Write the page that lists a cohort's runs, with links to the reports there are.
+
+    Parameters
+    ----------
+    out : path or URL
+        What was ``out`` of `daskroi.extract_cohort`; ``index.html`` is written there.
+    storage_options : mapping, optional
+        For fsspec, for a URL.
+
+    Returns
+    -------
+    Path or UPath
+        Of the page. It opens offline and makes no request; links are relative.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        There is no ``runs.tsv``.
+    DaskroiError
+        It cannot be written.
+
+    Notes
+    -----
+    Of more than 5,000 runs, those that failed come first and the rest are counted.
+
+    Examples
+    --------
+    >>> cohort_index("nowhere")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiNotFoundError: nowhere/runs.tsv: no such file, so ...
+    """
+    folder = as_target(out, storage_options)
+    table = _runs(folder)
+    counts = table["status"].value_counts()
+    failed = table["status"] == "failed"
+    shown = table if len(table) <= MOST_ROWS else table[failed.sort_values(ascending=False).index]
+    rows = [_row(folder, row) for row in shown.head(MOST_ROWS).to_dict("records")]
+    facts = {"runs": str(len(table))} | {str(k): str(n) for k, n in counts.items()}
+    if table["seconds"].notna().any():
+        facts["seconds per run"] = f"{table['seconds'].median():.1f}"
+    html = render(
+        INDEX_TEMPLATE,
+        title=f"Runs of {folder.name or 'the cohort'}",
+        facts=facts,
+        rows=rows,
+        hidden=len(table) - len(rows),
+    )
+    write(folder / INDEX, html)
+    return folder / INDEX
+
+
+def _row(folder: Target, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """What stands in the row of a run."""
+    run = str(row["run"])
+    lowest: tuple[float, str] | None = None
+    links, kept, frames = [], _whole(row["frames_kept"]), _whole(row["frames"])
+    for result in results_of(folder, run):
+        with suppress(DaskroiError, KeyError, TypeError, ValueError):
+            sidecar = read_sidecar(result.path.with_suffix(".json"))
+            regions = sidecar["Regions"]
+            pairs = zip(regions["coverage"], regions["name"], strict=True)
+            least = min((0.0 if c is None else c, str(n)) for c, n in pairs)
+            lowest = least if lowest is None else min(lowest, least)
+            frames = sidecar.get("NumberOfFrames", frames)
+            kept = len(sidecar["KeptFrames"]) if "KeptFrames" in sidecar else frames
+        page = report_path(result.path)
+        if exists(page):
+            parts = [*run.split("/")[:-1], page.name]
+            links.append((result.atlas, "./" + "/".join(map(quote, parts))))
+        else:
+            links.append((result.atlas, ""))
+    return {
+        "run": run,
+        "status": _text(row["status"]),
+        "links": links,
+        "frames": frames,
+        "kept": kept,
+        "lost": _whole(row["regions_lost"]),
+        "lowest": None if lowest is None else f"{lowest[0]:.2f}",
+        "where": "" if lowest is None or lowest[0] >= 0.995 else lowest[1],
+        "seconds": None if row["seconds"] != row["seconds"] else round(float(row["seconds"]), 1),
+        "said": " ".join(filter(None, (_text(row["reason"]), _text(row["warnings"])))),
+    }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> int | None:
+    return None if value != value or value is None else int(value)
