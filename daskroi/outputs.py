@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -162,8 +162,14 @@ def read_text(path: Target) -> str:
     return data.decode("utf-8")
 
 
-def write(path: Target, content: str | bytes) -> None:
+def write(path: Target, content: str | bytes | Iterable[str]) -> None:
     """Write one file; it is there whole, or as it was before.
+
+    Parameters
+    ----------
+    path : Path or UPath
+    content : str, bytes, or iterable of str
+        Pieces are written to a folder as they come.
 
     Raises
     ------
@@ -178,7 +184,7 @@ def write(path: Target, content: str | bytes) -> None:
     'hello'
     """
     if not isinstance(path, Path):
-        _put({path: content})
+        _put({path: content if isinstance(content, str | bytes) else "".join(content)})
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -305,11 +311,14 @@ def _not_written(folder: Any, error: Exception) -> NotWrittenError:
     )
 
 
-def _fill(path: Path, content: str | bytes) -> None:
+def _fill(path: Path, content: str | bytes | Iterable[str]) -> None:
     if isinstance(content, str):
         path.write_text(content, encoding="utf-8", newline="\n")
-    else:
+    elif isinstance(content, bytes):
         path.write_bytes(content)
+    else:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(content)
 
 
 def _part(path: Path) -> Path:

@@ -11,6 +11,7 @@ import queue
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import TYPE_CHECKING
 
 from daskroi.errors import DaskroiError
@@ -134,6 +135,7 @@ class ClusterWindow(Window):
         self._given = most
         self._done: queue.SimpleQueue[tuple[int, Future]] = queue.SimpleQueue()
         self._running: dict[int, tuple[Job, Future]] = {}
+        self._ready: deque[tuple[Job, Outcome]] = deque()
         # one group for the scheduler's bookkeeping, however many runs there are
         self._group = f"daskroi-run-{uuid.uuid4().hex}"
         self._looked = -math.inf
@@ -164,12 +166,12 @@ class ClusterWindow(Window):
         """Whether to wait before another job is submitted."""
         self._look()
         most = self._given or max(FEWEST, PER_THREAD * self._threads)
-        return len(self._running) >= most
+        return self.busy >= most
 
     @property
     def busy(self) -> int:
         """Jobs that were submitted and not given back."""
-        return len(self._running)
+        return len(self._running) + len(self._ready)
 
     def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
         """Have a job done, for these atlases."""
@@ -188,21 +190,38 @@ class ClusterWindow(Window):
         LostClusterError
             The scheduler is gone.
         """
+        if not self._ready:
+            self._gather(timeout)
+        return self._ready.popleft() if self._ready else None
+
+    def _gather(self, timeout: float) -> None:
+        """Wait for something that is done, and fetch all that is."""
+        done = []
         try:
-            position, future = self._done.get(timeout=timeout)
+            done.append(self._done.get(timeout=timeout))
+            while True:
+                done.append(self._done.get_nowait())
         except queue.Empty:
-            self._check()
-            return None
-        if future.status in ("cancelled", "lost"):
-            self._check(certainly=True)
-        job, _ = self._running.pop(position)
-        try:
-            outcome = future.result()
-        except Exception as error:
-            outcome = self._of_scheduler(job, error)
-        finally:
+            pass
+        if not done or any(future.status in ("cancelled", "lost") for _, future in done):
+            self._check(certainly=bool(done))
+        finished = [(p, future) for p, future in done if future.status == "finished"]
+        # one question to the workers for all: 1 ms each otherwise
+        outcomes = self._client.gather([future for _, future in finished], errors="skip")
+        if len(outcomes) == len(finished):
+            for (position, _), outcome in zip(finished, outcomes, strict=True):
+                self._ready.append((self._running.pop(position)[0], outcome))
+        for position, future in done:
+            if position in self._running:
+                job, _ = self._running.pop(position)
+                self._ready.append((job, self._fetched(job, future)))
             future.release()
-        return job, outcome
+
+    def _fetched(self, job: Job, future: Future) -> Outcome:
+        try:
+            return future.result()
+        except Exception as error:
+            return self._of_scheduler(job, error)
 
     def _of_scheduler(self, job: Job, error: Exception) -> Outcome:
         """A failure that is not the run's own: its worker died, or could not take the task."""
