@@ -29,10 +29,10 @@ __all__ = [
     "order_of",
 ]
 
-# of what is NaN: lost regions, censored frames
-GONE = "#c9c9c9"
+# what is NaN; dark enough to be told from the white in the middle of a diverging scale
+GONE = "#9e9e9e"
 FONT_SIZE = 8
-LONGEST = 32
+LONGEST = 36
 SCHAEFER = r"(?:7|17)Networks_[LR]H_([A-Za-z]+)"
 
 
@@ -94,20 +94,32 @@ def label_regions(ax: Axes, names: Sequence[str], axis: Literal["x", "y"] = "y")
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    extent = ax.get_window_extent()
-    pixels = extent.height if axis == "y" else extent.width
-    fit = int(pixels / ax.figure.dpi * 72 / (1.3 * FONT_SIZE))
-    shown = [n if len(n) <= LONGEST else n[: LONGEST - 1] + "…" for n in names]
+    shown = [_short(name) for name in names]
+
+    class AsManyAsFit(MaxNLocator):
+        """Asks how much room there is when it is drawn: the layout changes it until then."""
+
+        def __call__(self) -> Any:
+            extent = ax.get_window_extent()
+            pixels = extent.height if axis == "y" else extent.width
+            fit = int(pixels / ax.figure.dpi * 72 / (1.3 * FONT_SIZE))
+            self.set_params(nbins=max(1, fit))
+            return super().__call__()
 
     def name(value: float, _: Any = None) -> str:
         i = round(value)
         return shown[i] if abs(value - i) < 1e-6 and 0 <= i < len(shown) else ""
 
     which = ax.yaxis if axis == "y" else ax.xaxis
-    steps = [1, 2, 5, 10]
-    which.set_major_locator(MaxNLocator(max(1, min(fit, len(names))), steps=steps, integer=True))
+    which.set_major_locator(AsManyAsFit(steps=[1, 2, 5, 10], integer=True))
     which.set_major_formatter(FuncFormatter(name))
     ax.tick_params(axis, labelsize=FONT_SIZE, length=2, labelrotation=90 if axis == "x" else 0)
+
+
+def _short(name: str) -> str:
+    # from the middle: what names of an atlas begin with, many have in common, and the end as well
+    cut = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:cut]}…{name[1 - cut :]}"
 
 
 def networks_of(array: xr.DataArray, networks: Any = None) -> list[str] | None:

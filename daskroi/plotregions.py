@@ -32,6 +32,8 @@ PALETTE = (
     "#735000", "#2B5A75", "#004F3A", "#787221", "#003959", "#6A2F00", "#663D54",
 )  # fmt: skip
 MOST_PIXELS = 600
+# between slices, for the labels of the axis
+GAP = 0.07
 
 
 def regions(
@@ -108,11 +110,11 @@ def regions(
     outer.set_axis_off()
     low, high = _bounds(frame)
     sizes = (high - low)[[1, 0, 0]]
-    widths = sizes / sizes.sum() * 0.86
-    lefts = np.r_[0, np.cumsum(widths[:2] + 0.07)]
+    widths = sizes / sizes.sum() * (1 - 2 * GAP)
+    lefts = np.r_[0, np.cumsum(widths[:2] + GAP)]
     parts = []
     for (cut, along, up), left, width in zip(PLANES, lefts, widths, strict=True):
-        part = outer.inset_axes((left, 0, width, 1))
+        part = outer.inset_axes((left, 0.08, width, 0.84))
         points, extent = _plane(low, high, where, cut, along, up, found.grid)
         if below is not None:
             shades = _sample(*below, points).astype(np.float64)
@@ -234,6 +236,7 @@ def _dress(
     )
     ax.set_ylabel(f"{NAMES[up]} (mm)", labelpad=0)
     ax.tick_params(labelsize=FONT_SIZE, length=2)
+    ax.locator_params(nbins=5)
     for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
         text.set_fontsize(FONT_SIZE + (text is ax.title))
     ax.axvline(at[along], color="white", linewidth=0.5, alpha=0.7)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from daskroi.errors import DaskroiError
 from daskroi.plotparts import (
     FONT_SIZE,
-    GONE,
     Frames,
     frames_of,
     in_memory,
@@ -33,6 +32,9 @@ WHAT = "what daskroi.extract returns"
 DIMS = ("time", "region")
 # at this many standard deviations a carpet is black or white
 LIMIT = 2.0
+# of what is NaN on a carpet: on no scale of grey
+NOT_GREY = "#f3d9b1"
+SHADE = "#d5d5d5"
 
 
 def series(
@@ -136,7 +138,7 @@ def _about_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], floa
 def _shade(ax: Axes, frames: Frames) -> None:
     for i, (begin, end) in enumerate(frames.gaps):
         label = "censored" if i == 0 else "_"
-        ax.axvspan(begin, end, color=GONE, linewidth=0, zorder=0, label=label)
+        ax.axvspan(begin, end, color=SHADE, linewidth=0, zorder=0, label=label)
     half = frames.step / 2
     ax.set_xlim(frames.times[0] - half, frames.times[-1] + half)
     ax.set_xlabel(frames.label)
@@ -204,7 +206,7 @@ def carpet(
     ax = new_axes(ax, 9, 5 + 0.8 * len(lines))
     half = frames.step / 2
     extent = (frames.times[0] - half, frames.times[-1] + half, len(scores) - 0.5, -0.5)
-    colours = colormaps.get_cmap(cmap).with_extremes(bad="#f3d9b1")
+    colours = colormaps.get_cmap(cmap).with_extremes(bad=NOT_GREY)
     image = ax.imshow(
         scores, aspect="auto", cmap=colours, vmin=-LIMIT, vmax=LIMIT, extent=extent,
         interpolation="nearest",
