@@ -13,6 +13,7 @@ import xarray as xr
 
 from daskroi.connectivity import KINDS
 from daskroi.connectome import connectome, mean_connectome
+from daskroi.connectomefiles import CHOICES, ConnectomeFiles
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.outputs import NotWrittenError
 from daskroi.relmat import (
@@ -194,3 +195,33 @@ def test_refusals(tmp_path):
     with pytest.raises(NotWrittenError, match="cannot be written"):
         write_relmat(matrix, tmp_path / "file", "x")
     assert relmat_paths(tmp_path, "x", "").matrix.name.startswith("x_atlas-unnamed_stat-pearson")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_matrix_beside_a_runs_series(tmp_path, choice):
+    files = ConnectomeFiles(choice)
+    written = write_run(series(), tmp_path, "sub-01_task-rest")
+    assert not files.is_current(written)
+    assert files.ensure(written)
+    paths = files.paths_of(written)
+    kind, shrinkage = CHOICES[choice]
+    expected = connectome(series(), kind, shrinkage=shrinkage)
+    assert stat_of(expected.attrs)[0] in paths.matrix.name
+    np.testing.assert_array_equal(read_relmat(paths.matrix), expected)
+    before = paths.matrix.stat().st_mtime_ns
+    assert not files.ensure(written)
+    assert paths.matrix.stat().st_mtime_ns == before
+    # other series: another matrix
+    again = write_run(series(1), tmp_path, "sub-01_task-rest", more={"Run": 2})
+    assert not files.is_current(again)
+    assert files.ensure(again)
+    # by what a worker has in hand, the same bytes
+    texts = files.contents(series(1), again, again.sidecar.read_text())
+    assert texts[paths.matrix] == paths.matrix.read_text()
+    assert json.loads(texts[paths.sidecar])["Sources"] == [again.timeseries.name]
+
+
+def test_the_choices():
+    assert set(CHOICES) == {"correlation", "covariance", "partial-correlation", "precision"}
+    with pytest.raises(DaskroiError, match="connectome='tangent' is not known"):
+        ConnectomeFiles("tangent")

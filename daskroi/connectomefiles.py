@@ -1,0 +1,116 @@
+"""The connectome that belongs to a run's series: what ``--connectome`` writes beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daskroi.connectome import connectome
+from daskroi.errors import check_choice
+from daskroi.outputs import read_text, write_together
+from daskroi.relmat import WrittenRelmat, relmat_contents, relmat_is_current, relmat_paths, stat_of
+from daskroi.store import read_timeseries
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from daskroi.outputs import Target
+    from daskroi.store import Written
+
+__all__ = ["CHOICES", "ConnectomeFiles"]
+
+# kind and shrinkage of each. Correlation is Pearson's r, as XCP-D writes it; what is made of an
+# inverse is shrunk, or there would be none with fewer frames than regions
+CHOICES = {
+    "correlation": ("correlation", None),
+    "covariance": ("covariance", None),
+    "partial-correlation": ("partial correlation", "ledoit_wolf"),
+    "precision": ("precision", "ledoit_wolf"),
+}
+# in the sidecar: of which series the matrix is
+SERIES = "SeriesSidecarSHA256"
+
+
+@dataclass(frozen=True)
+class ConnectomeFiles:
+    """Which connectome is written beside every run's series, and whether it is there.
+
+    Parameters
+    ----------
+    choice : str
+        One of `CHOICES`.
+
+    Examples
+    --------
+    >>> from daskroi.store import named_paths
+    >>> from pathlib import Path
+    >>> series = named_paths(Path("out"), "sub-01", "AAL", "mean")
+    >>> ConnectomeFiles("correlation").paths_of(series).matrix.name
+    'sub-01_atlas-AAL_stat-pearsoncorrelation_relmat.tsv'
+    """
+
+    choice: str
+
+    def __post_init__(self) -> None:
+        check_choice("connectome", self.choice, tuple(CHOICES))
+
+    def paths_of(self, series: Written) -> WrittenRelmat:
+        """Where the matrix goes: beside the series."""
+        kind, shrinkage = CHOICES[self.choice]
+        stat, _ = stat_of({"kind": kind, "covariance": shrinkage or "empirical"})
+        prefix, _, rest = series.timeseries.name.rpartition("_atlas-")
+        return relmat_paths(series.timeseries.parent, prefix, rest.partition("_")[0], stat)
+
+    def is_current(self, series: Written) -> bool:
+        """Whether the matrix of these series is there; their sidecar must be."""
+        return relmat_is_current(self.paths_of(series), {SERIES: _hash(read_text(series.sidecar))})
+
+    def contents(
+        self, result: xr.DataArray, series: Written, sidecar: str, sources: Sequence[str] = ()
+    ) -> dict[Target, str]:
+        """Text of the two files.
+
+        Parameters
+        ----------
+        result : DataArray, dims (time, region)
+            The run's series, computed.
+        series : Written
+            Where they are, or will be.
+        sidecar : str
+            Text of their sidecar.
+        sources : sequence of str
+            For ``Sources``; the name of the series' table if not given.
+        """
+        kind, shrinkage = CHOICES[self.choice]
+        matrix = connectome(result, kind, shrinkage=shrinkage)
+        return relmat_contents(
+            matrix,
+            self.paths_of(series),
+            sources=sources or [series.timeseries.name],
+            more={SERIES: _hash(sidecar)},
+        )
+
+    def ensure(self, series: Written, sources: Sequence[str] = ()) -> bool:
+        """Have the matrix of series that are in place; whether it had to be made.
+
+        The image is not read again: the series are, where they are.
+
+        Raises
+        ------
+        DaskroiError
+            There is no such connectome: see `daskroi.connectome`. The series stay.
+        """
+        if self.is_current(series):
+            return False
+        sidecar = read_text(series.sidecar)
+        result = read_timeseries(series.timeseries)
+        atlas = series.timeseries.name.rpartition("_atlas-")[2].partition("_")[0]
+        result = result.assign_attrs(atlas=atlas)
+        write_together(self.contents(result, series, sidecar, sources))
+        return True
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
