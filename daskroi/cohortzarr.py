@@ -9,6 +9,7 @@ chunks are not all there does not exist.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import NotWrittenError, read_text, remove_all
+from daskroi.outputs import NotWrittenError, read_text, remove_all, write
 from daskroi.store import read_timeseries
 
 if TYPE_CHECKING:
@@ -100,8 +101,20 @@ class CohortZarr:
         if self._wanted == 0:
             remove_all(self._place)
             return
+        if self._wanted == len(self._there) and self._tidy():
+            return
         self._cut()
         self._commit()
+
+    def _tidy(self) -> bool:
+        """Whether the store is no more than what readers see of it."""
+        import zarr
+
+        if self._group is not None:
+            return False
+        seen = zarr.open_consolidated(self._store(), zarr_format=3)
+        real = zarr.open_group(self._store(), mode="r", zarr_format=3, use_consolidated=False)
+        return dict(_shapes(seen)) == dict(_shapes(real))
 
     def _committed(self) -> list[tuple[str, str]]:
         """Names and hashes of the runs that readers see."""
@@ -128,15 +141,25 @@ class CohortZarr:
                 remove_all(self._place)
                 self._group = zarr.open_group(self._store(), mode="w", zarr_format=3)
                 return
+            self._hide(keep)
             self._group = zarr.open_group(
                 self._store(), mode="r+", zarr_format=3, use_consolidated=False
             )
             for _, array in self._group.arrays():
-                if "run" in _dims(array) and array.shape[0] != keep:
-                    array.resize((keep, *array.shape[1:]))
+                if "run" in _dims(array):
+                    _shorten(array, keep)
             lengths = np.asarray(_array(self._group, "n_frames")[:])
             self._stretch(int(lengths.max()), exactly=True)
             self._publish()
+
+    def _hide(self, keep: int) -> None:
+        """Show readers fewer runs, before what belongs to the others goes."""
+        path = self._place / "zarr.json"
+        said = json.loads(read_text(path))
+        for array in said["consolidated_metadata"]["metadata"].values():
+            if "run" in (array.get("dimension_names") or ()):
+                array["shape"][0] = min(keep, array["shape"][0])
+        write(path, json.dumps(said, indent=2))
 
     def _commit(self) -> None:
         if not self._waiting:
@@ -241,6 +264,22 @@ class CohortZarr:
                 f"{self._place}: cannot be written ({error.strerror or error}). The tables are "
                 "complete; make room and start again."
             ) from error
+
+
+def _shapes(group: zarr.Group) -> Iterator[tuple[str, tuple[int, ...]]]:
+    return ((name, array.shape) for name, array in group.arrays())
+
+
+def _shorten(array: zarr.Array[Any], keep: int) -> None:
+    """Have ``keep`` runs, and nothing of others in the chunk that the last one is in."""
+    _, *rest = array.shape
+    if array.chunks[0] > 1:
+        end = math.ceil(keep / array.chunks[0]) * array.chunks[0]
+        array.resize((end, *rest))
+        # in place and in one step: readers see the runs before in the same chunk
+        array[keep:end] = array.fill_value
+    if (keep, *rest) != array.shape:
+        array.resize((keep, *rest))
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
