@@ -227,7 +227,7 @@ def _of_image(
     options |= {"storage_options": storage_options}
     if options["standardize"] == "none":
         options["standardize"] = None
-    wanted = [dr.extract(run, atlas, **options)]
+    wanted: list[Any] = [dr.extract(run, atlas, **options)]
     before = ("mask_img", "smoothing_fwhm", "t_r", "storage_options")
     plain = {name: options[name] for name in before}
     if any(value for name, value in options.items() if name not in before):
@@ -261,15 +261,15 @@ def _of_cohort(
     for name, path in named.items():
         loaded = _load((name, path), table, storage_options)
         atlases[name or loaded.name] = loaded
-    count, last = 0, None
-    for last in cohort_reports(
+    pages = cohort_reports(
         folder, atlases=atlases, overwrite=overwrite, storage_options=storage_options
-    ):
-        count += 1
-    say("Note", f"{count - 1} reports written.")
-    click.echo(shown(str(last)))
-    if open_ and last is not None:
-        _open(last, None)
+    )
+    index: Any = None
+    for count, index in enumerate(pages):  # noqa: B007
+        click.echo(shown(str(index)))
+    say("Note", f"{count} reports written.")
+    if open_:
+        _open(index, None)
 
 
 def _open(place: Any, made: Report | None) -> None:

@@ -186,13 +186,13 @@ def results_of(folder: Target, run: str) -> list[Result]:
     []
     """
     *parents, prefix = run.split("/")
-    found = []
     pattern = re.compile(rf"{re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-\w+_timeseries\.tsv")
-    with suppress(OSError):
-        for path in sorted(folder.joinpath(*parents).iterdir(), key=lambda p: p.name):
-            if match := pattern.fullmatch(path.name):
-                found.append(Result(match[1], path))
-    return found
+    try:
+        there: list[Any] = list(folder.joinpath(*parents).iterdir())
+    except (OSError, DaskroiError):
+        return []  # no run of this folder has a result
+    found = ((pattern.fullmatch(path.name), path) for path in there)
+    return sorted((Result(m[1], path) for m, path in found if m), key=lambda r: r.path.name)
 
 
 def cohort_reports(
@@ -237,7 +237,7 @@ def cohort_reports(
     >>> done = extract_cohort([image], phantom.atlas, folder / "out", mask=None, progress=False)
     >>> for path in cohort_reports(folder / "out", atlases={"Phantom": phantom.atlas}):
     ...     print(path.name)
-    image_atlas-Phantom_stat-mean_report.html
+    sub-01_task-rest_space-MNI152NLin6Asym_atlas-Phantom_stat-mean_report.html
     index.html
     """
     folder = as_target(out, storage_options)

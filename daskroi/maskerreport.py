@@ -85,7 +85,8 @@ def report_of(
         return Report(notes=tuple(notes), provenance=origin, **common)
     picture, unreadable = _picture(shown)
     ts = None if signals is None else _series(signals, fitted, parameters)
-    series = None if ts is None else series_of(ts, None if picture is None else picture.n_frames)
+    n_frames = None if picture is None else picture.n_frames
+    series = None if ts is None else series_of(ts, at_least=n_frames)
     confounding = None
     if confounds is not None and series is not None:
         confounding = confounding_of(read_confound_table(confounds), series.frames)

@@ -12,6 +12,10 @@ let cursor = [0, 0, 0]
 
 const fixed = (value, digits) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits)
 const redraw = (source) => source.change.emit()
+// to bokeh, the second of two quick clicks is another event, wherever it is
+const on_click = (figure, work) => {
+  for (const event of ["tap", "doubletap"]) figure.on_event(event, work)
+}
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
 
 // ---- slices: pictures are cut from one volume, whose axes are x, y, z ----
@@ -89,7 +93,7 @@ function voxel_under(view, event) {
 function start_slices() {
   for (const [view, [across, up, through]] of Object.entries(views)) {
     const figure = figures[view]
-    figure.on_event("tap", (event) => {
+    on_click(figure, (event) => {
       const ijk = voxel_under(view, event)
       if (!ijk) return
       go(ijk)
@@ -174,10 +178,13 @@ function draw_series() {
     return values.map((value) => unit > 0 ? (value - middle) / unit : value - middle)
   })
   figures.series.left[0].axis_label = scale ? "z-score" : data.unit
-  sources.lines.data = {
-    xs: drawn.map(() => data.times), ys, color: line_colors.slice(0, drawn.length),
-    name: drawn.map((r) => names[r]),
-  }
+  // without a line, the range of the axis would have nothing to go by
+  sources.lines.data = drawn.length === 0
+    ? {xs: [[data.times[0], data.times.at(-1)]], ys: [[0, 0]], color: ["transparent"], name: [""]}
+    : {
+      xs: drawn.map(() => data.times), ys, color: line_colors.slice(0, drawn.length),
+      name: drawn.map((r) => names[r]),
+    }
   sources.rows.data = {
     at: selected.map((r) => r + 0.5),
     color: selected.map((r, i) => line_colors[Math.min(i, most_lines)]),
@@ -204,7 +211,7 @@ function start_series() {
     const r = Math.floor(event.y)
     return r >= 0 && r < names.length ? r : -1
   }
-  figures.carpet.on_event("tap", (event) => pick(under(event), event.modifiers))
+  on_click(figures.carpet, (event) => pick(under(event), event.modifiers))
   figures.carpet.on_event("mousemove", (event) => {
     const r = under(event), t = frame_under(event)
     if (r < 0 || t === null) return
@@ -248,7 +255,7 @@ function start_matrix() {
     const pair = [Math.floor(event.y), Math.floor(event.x)]
     return pair.every((r) => r >= 0 && r < n) ? pair : null
   }
-  figures.matrix.on_event("tap", (event) => {
+  on_click(figures.matrix, (event) => {
     const pair = under(event)
     if (pair) select([...new Set(added(event.modifiers) ? [...selected, ...pair] : pair)])
   })

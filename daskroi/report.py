@@ -57,7 +57,8 @@ def report(
     atlas : Atlas, or anything `load_atlas` takes, optional
         For the slices, and for regions that ``ts`` does not have. Rows are its regions.
     image : path, URL, nibabel image, DataArray or Picture, optional
-        For the slices: one volume of it is read, of ``.nii.gz`` one near the start.
+        For the slices: one volume of it is read, of ``.nii.gz`` one near the start. It need not be
+        the run itself.
     raw : DataArray, dims (time, region), optional
         The series before they were cleaned, for mean and tSNR, which cleaning may have taken out.
     confounds : DataFrame, path, URL, or what `load_confounds` returned, optional
@@ -109,10 +110,11 @@ def report(
     picture: Picture | None = image
     if not isinstance(image, Picture | None):
         picture = read_picture(image, storage_options)
-    if picture is not None and n_frames is None:
-        n_frames = picture.n_frames
     on_axis = None if series_in is None else _on_axis_of(loaded, series_in)
-    series = None if on_axis is None else series_of(on_axis, n_frames)
+    series = None
+    if on_axis is not None:
+        given = None if picture is None else picture.n_frames
+        series = series_of(on_axis, n_frames) if n_frames else series_of(on_axis, at_least=given)
     slices = None if loaded is None else slices_of(loaded, picture)
 
     names, table, details, lost = _regions(

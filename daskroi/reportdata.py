@@ -158,7 +158,9 @@ class Confounding:
     hidden: int = 0
 
 
-def series_of(ts: xr.DataArray, n_frames: int | None = None) -> Series:
+def series_of(
+    ts: xr.DataArray, n_frames: int | None = None, *, at_least: int | None = None
+) -> Series:
     """Prepare finished series for a report.
 
     Parameters
@@ -167,6 +169,8 @@ def series_of(ts: xr.DataArray, n_frames: int | None = None) -> Series:
         Computed. Attribute ``recipe``, as `daskroi.extract` writes it, says what unit it has.
     n_frames : int, optional
         Frames of the run before censoring.
+    at_least : int, optional
+        The same, where it may be that of something else; then it counts if it is large enough.
 
     Examples
     --------
@@ -178,6 +182,8 @@ def series_of(ts: xr.DataArray, n_frames: int | None = None) -> Series:
     """
     ts = checked_series(ts)
     frames = frame_axis(ts, n_frames)
+    if n_frames is None and (at_least or 0) > len(frames.times):
+        frames = frame_axis(ts, at_least)
     values = ts.values.astype(np.float64)
     standardize = recipe_of(ts).get("standardize")
     unit = {"zscore_sample": "z-score", "psc": "Signal change (%)"}.get(

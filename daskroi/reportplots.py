@@ -28,6 +28,7 @@ LINE_COLORS = (
 )
 MARKED = "#ffffff"  # selected regions beyond these
 CLEAR = "#00000000"
+LONGEST_LABEL = 27  # of an axis: a phone is not much wider
 # axes (x, y, z) across and upwards
 VIEWS = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
 ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -336,8 +337,9 @@ def _add_series(
 
 
 def _plain(name: str) -> str:
+    short = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
     # bokeh reads $$...$$ as mathematics, and would fetch the library for it
-    return name.replace("$$", "$\u200b$")
+    return short.replace("$$", "$\u200b$")
 
 
 def _add_matrix(made: dict[str, Any], sources: dict[str, Any], n: int, rows: Any) -> None:

@@ -135,5 +135,5 @@ def region_warnings(
         if len(values) > 1:
             with np.errstate(invalid="ignore"):
                 flat = np.asarray(np.ptp(values, axis=0) == 0)
-            tell(flat & finite.all(axis=0), "is constant", "are constant")
+            tell(np.logical_and(flat, finite.all(axis=0)), "is constant", "are constant")
     return found

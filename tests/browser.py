@@ -47,7 +47,7 @@ class Tab:
 
     def check(self) -> None:
         """Nothing went wrong, and nothing but local files was asked for."""
-        assert self.errors == []
+        assert not self.errors, self.errors
         assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
 
 
@@ -67,10 +67,12 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def tab(browser: Any, width: int = 1280, height: int = 900, scheme: str = "light") -> Iterator[Tab]:
+def tab(
+    browser: Any, width: int = 1280, height: int = 900, *, offline: bool = True
+) -> Iterator[Tab]:
     """A tab of its own, closed afterwards."""
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, offline=True
+        viewport={"width": width, "height": height}, color_scheme="light", offline=offline
     )
     context.set_default_timeout(20_000)
     try:
