@@ -50,6 +50,13 @@ CONFOUNDS_FIRST = (
 Floats = NDArray[np.float64]
 
 
+def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """In double, with NaN for what is not finite: infinities make NumPy warn."""
+    values = np.array(values, np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
 def region_moments(ts: xr.DataArray) -> tuple[Floats, Floats]:
     """Mean and temporal signal-to-noise ratio (mean / standard deviation, ddof 1) of regions.
 
@@ -65,7 +72,7 @@ def region_moments(ts: xr.DataArray) -> tuple[Floats, Floats]:
     >>> mean, tsnr.round(3)
     (array([2.]), array([1.414]))
     """
-    values = checked_series(ts).values.astype(np.float64)
+    values = _numbers(checked_series(ts).values)
     mean = values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(mean), np.nan)
     # rounding noise of a constant is no noise
@@ -89,7 +96,7 @@ def correlations(values: NDArray[Any]) -> Floats:
     >>> correlations(np.array([[1.0, 2, 5, np.nan], [2, 1, 5, 0], [3, 0, 5, 1]]))[0]
     array([ 1., -1., nan, nan])
     """
-    values = np.asarray(values, np.float64)
+    values = _numbers(values)
     found = np.full((values.shape[1],) * 2, np.nan)
     if len(values) < 2:
         return found
@@ -184,7 +191,7 @@ def series_of(
     frames = frame_axis(ts, n_frames)
     if n_frames is None and (at_least or 0) > len(frames.times):
         frames = frame_axis(ts, at_least)
-    values = ts.values.astype(np.float64)
+    values = _numbers(ts.values)
     standardize = recipe_of(ts).get("standardize")
     unit = {"zscore_sample": "z-score", "psc": "Signal change (%)"}.get(
         "zscore_sample" if standardize is True else str(standardize), "Signal (units of the image)"

@@ -143,7 +143,8 @@ class Report:
         import daskroi
         from daskroi.reportplots import figures, region_colors
 
-        names = [] if self.regions is None else [str(n) for n in self.regions.iloc[:, 1]]
+        given = [] if self.regions is None else self.regions.get("region name", [])
+        names = [str(n) for n in given]
         colors = self.colors or region_colors(len(names))
         made = figures(names, colors, self.slices, self.series, self.confounding)
         provenance = {**self.provenance, "daskroi": daskroi.__version__, "date": self.date}

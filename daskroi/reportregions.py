@@ -126,14 +126,14 @@ def region_warnings(
         low = (coverage > 0) & (coverage < LOW_COVERAGE)
         tell(low, *(f"{are} covered less than {LOW_COVERAGE:.0%}" for are in ("is", "are")))
     if series is not None and len(series):
-        values = np.asarray(series, np.float64)
+        values = np.array(series, np.float64)
         finite = np.isfinite(values)
+        values[~finite] = np.nan
         missing = ~finite.any(axis=0) & ~lost
         tell(missing, "has no series though covered", "have no series though covered")
         holes = ~finite.all(axis=0) & finite.any(axis=0)
         tell(holes, "has frames without a value", "have frames without a value")
         if len(values) > 1:
-            with np.errstate(invalid="ignore"):
-                flat = np.asarray(np.ptp(values, axis=0) == 0)
+            flat = np.asarray(np.ptp(values, axis=0) == 0)
             tell(np.logical_and(flat, finite.all(axis=0)), "is constant", "are constant")
     return found

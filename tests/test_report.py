@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from nilearn.maskers import NiftiLabelsMasker as Oracle
+from servers import S3
 
 import daskroi as dr
 from daskroi import NiftiLabelsMasker
-from daskroi.errors import DaskroiNotFoundError, DaskroiWarning
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiWarning
 from daskroi.report import Report
 
 COLUMNS = ["label value", "region name", "size (in mm^3)", "relative size (in %)"]
@@ -146,13 +147,25 @@ def test_names_are_text_wherever_they_appear() -> None:
     masker = NiftiLabelsMasker(image, labels=names, cmap=EVIL)
     report = masker.fit().generate_report(title=EVIL)
     page = Page(report.html)
-    assert not {"script", "img", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert not {"img", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    # all scripts are ours: they have the number that the page's policy asks for
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert len({a["nonce"] for a in scripts}) == 1
+    assert f"'nonce-{scripts[0]['nonce']}'" in report.html
+    assert not re.search(r"<script>\s*alert", report.html)
     assert [row[1] for row in page.tables[0][1:]] == names
     assert dict(page.tables[1])["cmap"] == EVIL
     (frame,) = Page(report._repr_html_()).tags
     assert frame[0] == "iframe"
     assert frame[1]["srcdoc"] == report.html
     assert frame[1]["title"] == EVIL
+    # its scripts run, and count as another site's
+    assert frame[1]["sandbox"] == "allow-scripts"
+
+
+def test_every_page_has_a_number_of_its_own() -> None:
+    numbers = {re.search("nonce-([0-9a-f]{32})", Report("Run").html)[1] for _ in range(3)}  # type: ignore[index]
+    assert len(numbers) == 3
 
 
 def test_page_needs_nothing_from_elsewhere() -> None:
@@ -164,11 +177,14 @@ def test_page_needs_nothing_from_elsewhere() -> None:
         "a grid",
         {"x": "y"},
         {"atlas": "z"},
+        warnings=("A warning.",),
+        facts={"frames": "3"},
     )
     page = Page(report.html)
     assert not [a for _, a in page.tags if {"src", "href", "onclick"} & set(a)]
     assert "@import" not in report.html
     assert "url(" not in report.html
+    assert "default-src 'none'" in report.html
     metas = [a for tag, a in page.tags if tag == "meta"]
     assert {"charset": "utf-8"} in metas
     assert any("width=device-width" in (a.get("content") or "") for a in metas)
@@ -190,7 +206,7 @@ def test_save_is_whole_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(DaskroiError, match="disk full"):
             Report("New").save_as_html(path)
     assert path.read_text(encoding="utf-8") == old
     assert os.listdir(tmp_path) == ["report.html"]
@@ -198,6 +214,12 @@ def test_save_is_whole_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "<h1>New</h1>" in path.read_text(encoding="utf-8")
     with pytest.raises(DaskroiNotFoundError, match=r"folder does not exist\. Create"):
         Report("New").save_as_html(tmp_path / "none" / "report.html")
+
+
+def test_save_to_a_url(s3: S3) -> None:
+    Report("Café").save_as_html(s3.url("reports/run.html"), storage_options=s3.options)
+    text = s3.filesystem.cat_file(f"{s3.bucket}/reports/run.html").decode()
+    assert "<h1>Café</h1>" in text
 
 
 def test_open_in_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
