@@ -7,10 +7,10 @@ voxels of a run, so a task costs the scheduler a kilobyte or two.
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,11 @@ from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
 from daskroi.outputs import NotWrittenError, exists, sweep, write_together
 from daskroi.paths import bids_uri
-from daskroi.remote import shown
-from daskroi.sidecar import NUMERICS, fingerprints, read_sidecar, sidecar_of
+from daskroi.runconfounds import nuisance_of, other_t_r
+from daskroi.sidecar import NUMERICS, fingerprints, sidecar_of
 from daskroi.unsaid import kept_warnings
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
     from daskroi.confoundrecipe import ConfoundRecipe
@@ -171,6 +170,14 @@ class Work:
         solved = self.options.get("maps_method") == "lstsq" and isinstance(atlas, MapsAtlas)
         return "lstsq" if solved else self.options.get("strategy", "mean")
 
+    @property
+    def resampled_voxels(self) -> int:
+        """Voxels of the atlases, where runs are resampled to their grids."""
+        if self.options.get("resampling_target") != "labels":
+            return 0
+        grids = [getattr(atlas, "grid", None) for atlas in self.atlases.values()]
+        return sum(math.prod(grid.shape) for grid in grids if grid is not None)
+
     @cached_property
     def _denoising(self) -> dict[str, Any]:
         # what is the same for all runs: which columns were found stands in "Confounds"
@@ -294,7 +301,7 @@ def _extract_and_write(
     lazy, run, censored = _lazy(job, work, wanted)
     n_frames = run.sizes.get("time")
     regions = sum(result.sizes["region"] for result in lazy.values())
-    with gate(work.memory).reserve(memory_of(run, regions)):
+    with gate(work.memory).reserve(memory_of(run, regions, work.resampled_voxels)):
         # one thread: runs are what is parallel, and a stream has a reader of its own besides
         computed = dask.compute(*lazy.values(), scheduler="synchronous")
     there = not work.token or exists(work.out / work.token)
@@ -337,10 +344,12 @@ def _lazy(
         loaded[f"atlas-{name}"] = atlas
     remote = work.storage_options
     run = open_image(job.image, options.pop("chunks", "auto"), storage_options=remote)
-    nuisance, censored = _nuisance(job, work, run.sizes.get("time"))
+    nuisance, censored = nuisance_of(
+        job, work.confounds, work.storage_options, run.sizes.get("time")
+    )
     options |= nuisance
     if options.get("t_r") is None:
-        options["t_r"] = _other_t_r(job, run)
+        options["t_r"] = other_t_r(job, run, remote)
     with lost_regions_unsaid():
         found = extract(run, loaded, mask_img=work.mask_of(job), storage_options=remote, **options)
     lazy = {key.removeprefix("atlas-"): result for key, result in found.items()}
@@ -348,49 +357,3 @@ def _lazy(
         # one region axis for all subjects: the table's, whatever else an image has
         lazy[name] = lazy[name].sel(region=ids)
     return lazy, run, censored
-
-
-def _nuisance(job: Job, work: Work, n_frames: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Confounds and sample mask, as keywords of `extract`; frames by why they are left out."""
-    recipe = work.confounds
-    if recipe is None:
-        return {}, {}
-    plain = not recipe.groups and recipe.fd_threshold is None and recipe.std_dvars_threshold is None
-    if plain and isinstance(recipe.n_dummy, int):
-        # known without a table
-        if n_frames is None or recipe.n_dummy >= n_frames:
-            raise DaskroiError(
-                f"{shown(job.image)}: n_dummy={recipe.n_dummy} leaves none of the "
-                f"{n_frames or 1} frames. Give fewer."
-            )
-        if recipe.n_dummy == 0:
-            return {}, {}
-        keep = np.arange(n_frames) >= recipe.n_dummy
-        return {"sample_mask": keep}, {"CensoredFrames": {"dummy": list(range(recipe.n_dummy))}}
-    if job.confounds is None:
-        raise DaskroiError(
-            f"{shown(job.image)}: has no table of confounds (desc-confounds_timeseries.tsv), "
-            f"which strategy {recipe.strategy!r} needs. Use strategy 'none', or add the file."
-        )
-    from daskroi.fmriprep import read_fmriprep
-
-    found = read_fmriprep(job.confounds, recipe, work.storage_options)
-    values: pd.DataFrame | None = found.values if found.columns else None
-    said = found.description["censored"]
-    return (
-        {"confounds": values, "sample_mask": found.sample_mask},
-        {"CensoredFrames": said} if said else {},
-    )
-
-
-def _other_t_r(job: Job, run: xr.DataArray) -> float | None:
-    """TR of a JSON sidecar that does not lie beside the image, where it would be found anyway."""
-    if job.sidecar is None or run.coords.get("time") is None:
-        return None
-    beside = job.image.removesuffix(".gz").removesuffix(".nii") + ".json"
-    if job.sidecar == beside:
-        return None
-    t_r = None
-    with suppress(DaskroiError, TypeError, ValueError):
-        t_r = float(read_sidecar(job.sidecar)["RepetitionTime"])
-    return t_r

@@ -20,13 +20,15 @@ __all__ = ["Plan", "memory_of", "plan_of"]
 
 # stored bytes that are in memory at once: two slabs and what is made of them, or a chunk
 SLABS_BYTES = 96 << 20
-# int32 labels, their order, and masks, per voxel and atlas; measured 20-30
-BYTES_PER_VOXEL = 40
+# labels, their order, masks and weights, per voxel; measured to 48
+BYTES_PER_VOXEL = 64
+# the weights of an atlas that the run is resampled to, per voxel of the atlas; measured to 130
+BYTES_PER_ATLAS_VOXEL = 160
 # the series as float64, its confound regression and its text
 COPIES_OF_SERIES = 8
 
 
-def memory_of(run: xr.DataArray, n_regions: int) -> int:
+def memory_of(run: xr.DataArray, n_regions: int, atlas_voxels: int = 0) -> int:
     """Bytes that extracting a run needs at most, apart from Python and its libraries.
 
     Parameters
@@ -35,6 +37,8 @@ def memory_of(run: xr.DataArray, n_regions: int) -> int:
         Lazy.
     n_regions : int
         Of all atlases.
+    atlas_voxels : int
+        Of all atlases, where the run is resampled to their grids.
 
     Notes
     -----
@@ -53,7 +57,10 @@ def memory_of(run: xr.DataArray, n_regions: int) -> int:
     frames = run.shape[0] if run.ndim == 4 else 1
     voxels = min(max(SLABS_BYTES, 4 * frame), 3 * frames * frame)
     return int(
-        voxels + BYTES_PER_VOXEL * z * y * x + COPIES_OF_SERIES * 8 * frames * max(n_regions, 1)
+        voxels
+        + BYTES_PER_VOXEL * z * y * x
+        + BYTES_PER_ATLAS_VOXEL * atlas_voxels
+        + COPIES_OF_SERIES * 8 * frames * max(n_regions, 1)
     )
 
 
@@ -142,7 +149,7 @@ def _add(plan: Plan, job: Job, work: Work) -> None:
     regions = sum(len(atlas.ids) for atlas in work.atlases.values())
     plan.read_bytes += file["Size"]
     plan.frames += run.sizes.get("time", 1)
-    plan.memory = max(plan.memory, memory_of(run, regions))
+    plan.memory = max(plan.memory, memory_of(run, regions, work.resampled_voxels))
     plan.grids[f"{grid_of(run).describe()}, {np.dtype(run.dtype).name}"] += 1
 
 
