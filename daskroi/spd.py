@@ -69,7 +69,8 @@ def factor(matrix: Matrix, what: str) -> Matrix:
         ...
     daskroi.errors.DaskroiError: bold: singular.
     """
-    lower, failed = linalg.lapack.dpotrf(matrix, lower=1)
+    # transposed, it is in LAPACK's order already
+    lower, failed = linalg.lapack.dpotrf(matrix.T, lower=1, clean=1)
     pivots = np.diag(lower) ** 2
     # rounding turns the zeros of a singular matrix into something tiny
     if failed or pivots.min() <= len(matrix) * np.finfo(np.float64).eps * pivots.max():
@@ -86,9 +87,10 @@ def inverse(matrix: Matrix, what: str) -> Matrix:
     array([[0.25, 0.  ],
            [0.  , 0.5 ]])
     """
-    half, _ = linalg.lapack.dpotri(factor(matrix, what), lower=1)
-    lower = np.tril(half)
-    return lower + np.tril(half, -1).T
+    half, _ = linalg.lapack.dpotri(factor(matrix, what), lower=1, overwrite_c=1)
+    found = half + half.T  # the other half is 0
+    found.flat[:: len(found) + 1] *= 0.5
+    return found
 
 
 def geometric_mean(matrices: Matrix, max_iter: int = 30, tol: float = 1e-7) -> Matrix:
