@@ -419,6 +419,10 @@ def test_results_go_to_an_object_store_and_are_found_there(runs, atlas, tmp_path
         if p.is_file() and p.name != "runs.tsv"
     }
     assert found == outputs_of(tmp_path)
+    # nothing that was written has a secret in it
+    everything = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+    assert s3.options["secret"].encode() not in everything
+    assert s3.options["secret"] not in repr(extract_cohort(runs, atlas, out, **told).out)
 
 
 def test_a_missing_image_is_that_runs_failure(tmp_path, runs, atlas):
