@@ -128,8 +128,13 @@ def _with_attributes(ts: xr.DataArray, sidecar: Mapping[str, Any]) -> xr.DataArr
         "daskroi_version": sidecar.get("SoftwareVersions", {}).get("daskroi"),
     }
     ts = ts.assign_attrs({k: v for k, v in said.items() if v})
+    time = ts["time"]
     if "RepetitionTimeSource" in sidecar:
-        ts["time"].attrs["t_r_source"] = sidecar["RepetitionTimeSource"]
+        time.attrs["t_r_source"] = sidecar["RepetitionTimeSource"]
+    kept = sidecar.get("KeptFrames", [])
+    if "VolumeTiming" in sidecar and len(kept) == len(time) > 1:
+        # BIDS has either times or a repetition time
+        time.attrs["t_r"] = float(time[-1] - time[0]) / (kept[-1] - kept[0])
     return ts
 
 
@@ -310,7 +315,8 @@ def cohort_index(out: Any, *, storage_options: Mapping[str, Any] | None = None) 
     table = _runs(folder)
     counts = table["status"].value_counts()
     failed = table["status"] == "failed"
-    shown = table if len(table) <= MOST_ROWS else table[failed.sort_values(ascending=False).index]
+    order = failed.sort_values(ascending=False, kind="stable").index
+    shown = table if len(table) <= MOST_ROWS else table.loc[order]
     rows = [_row(folder, row) for row in shown.head(MOST_ROWS).to_dict("records")]
     facts = {"runs": str(len(table))} | {str(k): str(n) for k, n in counts.items()}
     if table["seconds"].notna().any():

@@ -135,9 +135,7 @@ def frame_axis(ts: xr.DataArray, n_frames: int | None = None) -> FrameAxis:
     unit = "s" if time is not None and time.attrs.get("units") == "s" else "frame"
     t_r = None if time is None or unit != "s" else time.attrs.get("t_r")
     if unit == "s" and t_r is None:
-        steps = np.diff(values)
-        if len(steps) and np.allclose(steps, steps[0], rtol=1e-3, atol=0) and steps[0] > 0:
-            t_r = steps[0]
+        t_r = _shortest_step(np.diff(values))
     t_r = None if t_r is None else float(t_r)
     every = 1.0 if unit == "frame" else t_r
     if every is None or not every > 0:
@@ -154,6 +152,15 @@ def frame_axis(ts: xr.DataArray, n_frames: int | None = None) -> FrameAxis:
     return FrameAxis(
         np.arange(total) * float(every), kept, unit, None if t_r is None else float(t_r)
     )
+
+
+def _shortest_step(steps: Floats) -> float | None:
+    """The step that all others are multiples of: frames are missing there."""
+    if not len(steps) or not steps.min() > 0:
+        return None
+    ratios = steps / steps.min()
+    even = np.allclose(ratios, np.rint(ratios), rtol=0, atol=1e-3)
+    return float(steps.min()) if even else None
 
 
 def checked_series(ts: Any) -> xr.DataArray:

@@ -143,7 +143,7 @@ class Report:
         import daskroi
         from daskroi.reportplots import figures, region_colors
 
-        given = [] if self.regions is None else self.regions.get("region name", [])
+        given: Any = [] if self.regions is None else self.regions.get("region name", [])
         names = [str(n) for n in given]
         colors = self.colors or region_colors(len(names))
         made = figures(names, colors, self.slices, self.series, self.confounding)

@@ -129,11 +129,11 @@ def region_warnings(
         values = np.array(series, np.float64)
         finite = np.isfinite(values)
         values[~finite] = np.nan
-        missing = ~finite.any(axis=0) & ~lost
+        missing = ~np.asarray(finite.any(axis=0)) & ~lost
         tell(missing, "has no series though covered", "have no series though covered")
-        holes = ~finite.all(axis=0) & finite.any(axis=0)
+        holes = np.asarray(~finite.all(axis=0) & finite.any(axis=0))
         tell(holes, "has frames without a value", "have frames without a value")
         if len(values) > 1:
-            flat = np.asarray(np.ptp(values, axis=0) == 0)
-            tell(np.logical_and(flat, finite.all(axis=0)), "is constant", "are constant")
+            flat: NDArray[Any] = np.asarray(np.ptp(values, axis=0) == 0)
+            tell(flat & np.asarray(finite.all(axis=0)), "is constant", "are constant")
     return found
