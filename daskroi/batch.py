@@ -28,11 +28,11 @@ from daskroi.paths import dataset_root
 from daskroi.planning import Plan, plan_of
 from daskroi.progress import show_progress
 from daskroi.recipe import Recipe
-from daskroi.remote import is_url
 from daskroi.runstable import RunsTable
 from daskroi.session import Session
 from daskroi.summary import Summary
 from daskroi.unsaid import keeping_warnings
+from daskroi.urls import is_url
 from daskroi.window import ClusterWindow, ThreadWindow, Window, default_client
 
 if TYPE_CHECKING:

@@ -296,7 +296,7 @@ def _extract_and_write(
 ) -> Outcome:
     import dask
 
-    from daskroi.planning import memory_of
+    from daskroi.planning import bytes_to_read, memory_of
 
     lazy, run, censored = _lazy(job, work, wanted)
     n_frames = run.sizes.get("time")
@@ -320,7 +320,7 @@ def _extract_and_write(
             files.append({folder + path.name: text for path, text in texts.items()})
         kept = result.sizes.get("time", 1)
         lost += int(np.count_nonzero(~(result.coords["coverage"].values > 0)))
-    size = identities[wanted[0]]["Inputs"]["image"][0]["Size"]
+    size = bytes_to_read(job.image, identities[wanted[0]]["Inputs"]["image"][0]["Size"], run)
     return Outcome(
         frames=n_frames or 1, kept=kept or 1, lost=lost, read_bytes=size, files=tuple(files)
     )

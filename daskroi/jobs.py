@@ -11,7 +11,7 @@ from daskroi.entities import ENTITIES
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.job import Job
 from daskroi.places import output_prefixes
-from daskroi.remote import is_url, shown
+from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import filesystem, is_url, retried, shown
+from daskroi.remote import filesystem, retried
+from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     from upath import UPath

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from daskroi.job import Job, Work
 
-__all__ = ["Plan", "memory_of", "plan_of"]
+__all__ = ["Plan", "bytes_to_read", "memory_of", "plan_of"]
 
 # stored bytes that are in memory at once: two slabs and what is made of them, or a chunk
 SLABS_BYTES = 96 << 20
@@ -62,6 +62,19 @@ def memory_of(run: xr.DataArray, n_regions: int, atlas_voxels: int = 0) -> int:
         + BYTES_PER_ATLAS_VOXEL * atlas_voxels
         + COPIES_OF_SERIES * 8 * frames * max(n_regions, 1)
     )
+
+
+def bytes_to_read(image: str, size: int, run: xr.DataArray) -> int:
+    """Bytes of an image: its file's, or, of a Zarr store, those of its voxels before compression.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    >>> bytes_to_read("run.nii.gz", 1000, run.image), bytes_to_read("run.nii.zarr", 9, run.image)
+    (1000, 161280)
+    """
+    return int(run.nbytes) if image.rstrip("/").endswith(".zarr") else size
 
 
 @dataclass
@@ -147,7 +160,7 @@ def _add(plan: Plan, job: Job, work: Work) -> None:
     run = open_image(job.image, storage_options=work.storage_options)
     [file] = fingerprints({"image": job.image}, work.storage_options)["image"]
     regions = sum(len(atlas.ids) for atlas in work.atlases.values())
-    plan.read_bytes += file["Size"]
+    plan.read_bytes += bytes_to_read(job.image, file["Size"], run)
     plan.frames += run.sizes.get("time", 1)
     plan.memory = max(plan.memory, memory_of(run, regions, work.resampled_voxels))
     plan.grids[f"{grid_of(run).describe()}, {np.dtype(run.dtype).name}"] += 1

@@ -10,8 +10,8 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.outputs import as_target
-from daskroi.remote import shown
 from daskroi.sidecar import read_sidecar
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd

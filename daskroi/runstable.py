@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
 from daskroi.outputs import NotWrittenError, exists, read_text, remove, sweep, write
-from daskroi.remote import shown
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from daskroi.errors import DaskroiError
 from daskroi.job import Job, Outcome, Work, content_key, failure
 from daskroi.outputs import NotWrittenError, write_together
 from daskroi.progress import Progress, show_progress
-from daskroi.remote import is_url
 from daskroi.summary import Summary
+from daskroi.urls import is_url
 
 if TYPE_CHECKING:
     from daskroi.cohortzarr import InOrder

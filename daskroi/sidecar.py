@@ -16,7 +16,8 @@ import numpy as np
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.outputs import as_target, read_text
-from daskroi.remote import StorageOptions, identify, is_url, shown
+from daskroi.remote import identify
+from daskroi.urls import StorageOptions, is_url, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +35,9 @@ __all__ = [
 # raised by one whenever the numbers of a result change by more than rounding: results that older
 # code made are then made again. A new release that changes none leaves them as they are
 NUMERICS = 1
+
+# of version 3 and 2
+ZARR_DOCUMENTS = ("zarr.json", ".zattrs")
 
 # what must be the same for a result to be up to date, and what users call it
 IDENTITY = {
@@ -265,6 +269,10 @@ def _listed(given: Any) -> list[Any]:
 def _fingerprint(path: Any, options: StorageOptions) -> dict[str, Any]:
     """Which file, and which state of it."""
     text = str(path)
+    # a Zarr store is a folder; what is written last in it is its metadata
+    for document in ZARR_DOCUMENTS if text.rstrip("/").endswith(".zarr") else ():
+        with suppress(DaskroiNotFoundError):
+            return _fingerprint(f"{text.rstrip('/')}/{document}", options) | {"Path": shown(text)}
     if is_url(text):
         size, version = identify(text, options)
         return {"Path": shown(text), "Size": size, "Version": version}

@@ -425,6 +425,27 @@ def test_results_go_to_an_object_store_and_are_found_there(runs, atlas, tmp_path
     assert s3.options["secret"] not in repr(extract_cohort(runs, atlas, out, **told).out)
 
 
+def test_zarr_images_are_runs_as_well(tmp_path, runs, atlas):
+    from daskroi.zarrwrite import to_zarr
+
+    stores = []
+    for i, image in enumerate(runs["image"][:2]):
+        stores.append(str(tmp_path / f"sub-0{i + 1}_task-rest_bold.nii.zarr"))
+        to_zarr(dr.open_image(image), stores[-1])
+    done = extract_cohort(stores, atlas, tmp_path / "out", mask=None, **OPTIONS)
+    assert done.done == 2
+    assert done.runs["run"].tolist()[0] == "sub-01/func/sub-01_task-rest"
+    same = extract_cohort(list(runs["image"][:2]), atlas, tmp_path / "a", mask=None, **OPTIONS)
+    assert same.done == 2
+    tables = [sorted((tmp_path / o).rglob("*_timeseries.tsv")) for o in ("out", "a")]
+    assert [p.read_bytes() for p in tables[0]] == [p.read_bytes() for p in tables[1]]
+    assert extract_cohort(stores, atlas, tmp_path / "out", mask=None, **OPTIONS).skipped == 2
+    shutil.rmtree(stores[0])
+    to_zarr(dr.open_image(runs.loc[2, "image"]), stores[0])
+    again = extract_cohort(stores, atlas, tmp_path / "out", mask=None, **OPTIONS)
+    assert (again.done, again.skipped) == (1, 1)
+
+
 def test_a_missing_image_is_that_runs_failure(tmp_path, runs, atlas):
     images = [*runs["image"][:1], str(tmp_path / "gone.nii.gz")]
     done = extract_cohort(images, atlas, tmp_path / "out", mask=None, **OPTIONS)
