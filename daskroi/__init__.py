@@ -28,8 +28,9 @@ _HOMES = {
     "NiftiLabelsMasker": "masker",
     "Recipe": "recipe",
     "SphereAtlas": "spheres",
-    "build_index": "openimage",
+    "TangentSpace": "tangent",
     "build_cohort_zarr": "group",
+    "build_index": "openimage",
     "clean": "clean",
     "connect": "cluster",
     "connectome": "connectome",
@@ -44,15 +45,20 @@ _HOMES = {
     "load_confounds": "fmriprep",
     "make_image": "image",
     "make_phantom": "phantom",
+    "mean_connectome": "connectome",
     "open_image": "openimage",
+    "read_relmat": "relmat",
     "resample": "spatial",
     "smooth": "spatial",
+    "sym_matrix_to_vec": "connectome",
     "to_nifti": "tonifti",
     "to_zarr": "zarrwrite",
+    "vec_to_sym_matrix": "connectome",
     "write_phantom": "phantom",
+    "write_relmat": "relmat",
 }
 
-_MODULES = ("datasets",)
+_MODULES = ("datasets", "plot")
 # what is no function of images, and wants no xarray
 _LIGHT = {
     "ConfoundRecipe",
@@ -76,6 +82,7 @@ __all__ = [
     "NiftiLabelsMasker",
     "Recipe",
     "SphereAtlas",
+    "TangentSpace",
     "__version__",
     "build_cohort_zarr",
     "build_index",
@@ -94,23 +101,34 @@ __all__ = [
     "load_confounds",
     "make_image",
     "make_phantom",
+    "mean_connectome",
     "open_image",
+    "plot",
+    "read_relmat",
     "resample",
     "smooth",
+    "sym_matrix_to_vec",
     "to_nifti",
     "to_zarr",
+    "vec_to_sym_matrix",
     "write_phantom",
+    "write_relmat",
 ]
 
 if TYPE_CHECKING:
-    from daskroi import datasets
+    from daskroi import datasets, plot
     from daskroi.atlas import Atlas, load_atlas
     from daskroi.batch import extract_cohort
     from daskroi.clean import clean
     from daskroi.cluster import connect
     from daskroi.cohort import describe_runs, find_runs
     from daskroi.confoundrecipe import ConfoundRecipe
-    from daskroi.connectome import connectome
+    from daskroi.connectome import (
+        connectome,
+        mean_connectome,
+        sym_matrix_to_vec,
+        vec_to_sym_matrix,
+    )
     from daskroi.convert import convert
     from daskroi.errors import DaskroiError, DaskroiWarning
     from daskroi.extract import extract
@@ -124,8 +142,10 @@ if TYPE_CHECKING:
     from daskroi.openimage import build_index, open_image
     from daskroi.phantom import make_phantom, write_phantom
     from daskroi.recipe import Recipe
+    from daskroi.relmat import read_relmat, write_relmat
     from daskroi.spatial import resample, smooth
     from daskroi.spheres import SphereAtlas
+    from daskroi.tangent import TangentSpace
     from daskroi.tonifti import to_nifti
     from daskroi.zarrwrite import to_zarr
 
