@@ -23,7 +23,8 @@ from daskroi.job import LINK, Job, Work
 from daskroi.jobs import jobs_of, parse_shard
 from daskroi.listing import local_or_url
 from daskroi.memory import available_memory
-from daskroi.outputs import as_target, check_folder, read_text, remove, session_file, write
+from daskroi.outputs import as_target, check_folder, read_text, remove, write
+from daskroi.partfiles import session_file
 from daskroi.paths import dataset_root
 from daskroi.planning import Plan, plan_of
 from daskroi.progress import show_progress

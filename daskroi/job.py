@@ -21,7 +21,8 @@ from daskroi import store
 from daskroi.cohortatlas import SubjectAtlas
 from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
-from daskroi.outputs import NotWrittenError, exists, sweep, write_together
+from daskroi.outputs import NotWrittenError, exists, write_together
+from daskroi.partfiles import sweep
 from daskroi.paths import bids_uri
 from daskroi.runconfounds import nuisance_of, other_t_r
 from daskroi.sidecar import NUMERICS, fingerprints, sidecar_of

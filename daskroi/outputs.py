@@ -7,18 +7,15 @@ it is one put. Several files that belong together end with the one that says tha
 from __future__ import annotations
 
 import os
-import platform
-import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import uuid4
 
 from daskroi.errors import DaskroiError
+from daskroi.partfiles import part_of
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, shown
 
@@ -35,14 +32,10 @@ __all__ = [
     "read_text",
     "remove",
     "remove_all",
-    "session_file",
-    "sweep",
     "write",
     "write_together",
 ]
 
-# of a writer on another machine nobody can ask whether it lives; no file takes that long to write
-ORPHAN_SECONDS = 3600
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "oss2", "tos")
 
 
@@ -189,7 +182,7 @@ def write(path: Target, content: str | bytes | Iterable[str]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = _part(path)
+        part = part_of(path)
         try:
             _fill(part, content)
             os.replace(part, path)
@@ -236,7 +229,7 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
-            parts[path] = _part(path)
+            parts[path] = part_of(path)
             _fill(parts[path], content)
         # an older sidecar must not stand beside newer tables, whatever happens in between
         last.unlink(missing_ok=True)
@@ -322,12 +315,6 @@ def _fill(path: Path, content: str | bytes | Iterable[str]) -> None:
             file.writelines(content)
 
 
-def _part(path: Path) -> Path:
-    """A name in the same folder, for a rename to be one step; hidden from those who list *.tsv."""
-    name = path.name.encode()[:180].decode(errors="ignore")  # a file name has 255 bytes at most
-    return path.parent / f".{name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}.part"
-
-
 def remove_all(folder: Target) -> None:
     """Remove a folder and all in it, if it is there.
 
@@ -344,61 +331,3 @@ def remove_all(folder: Target) -> None:
             folder.fs.rm(folder.path, recursive=True)
 
     retried(str(folder), folder.storage_options, work)
-
-
-def session_file(folder: Path) -> Path:
-    """A hidden name of this process's own, which `sweep` removes when the process is gone.
-
-    Examples
-    --------
-    >>> session_file(Path("out")).name.startswith(".session.")
-    True
-    """
-    return _part(folder / "session")
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "host"
-
-
-def sweep(folder: Any, begins: str = "") -> int:
-    """Remove what writers that were killed have left in a folder; return how many files.
-
-    Files of writers that live are not touched: those of this machine are known by process id,
-    others by being younger than an hour.
-
-    Parameters
-    ----------
-    folder : path or URL
-        Object stores have nothing of the kind.
-    begins : str
-        What names of the files that were being written begin with.
-
-    Examples
-    --------
-    >>> sweep("nowhere")
-    0
-    """
-    if not isinstance(folder, str | Path) or is_url(folder):
-        return 0
-    removed = 0
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith(f".{begins}") or not _is_orphan(entry):
-                continue
-            with suppress(OSError):
-                os.unlink(entry.path)
-                removed += 1
-    return removed
-
-
-def _is_orphan(entry: os.DirEntry[str]) -> bool:
-    found = re.search(r"\.([A-Za-z0-9]+)-(\d+)-[0-9a-f]{8}\.part$", entry.name)
-    if found is None:
-        return False
-    if found[1] == _host():
-        import psutil
-
-        if int(found[2]) != os.getpid() and not psutil.pid_exists(int(found[2])):
-            return True
-    return time.time() - entry.stat().st_mtime > ORPHAN_SECONDS

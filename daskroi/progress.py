@@ -69,7 +69,7 @@ class _State:
             parts.append(f"{left} left")
         speed = []
         if rate > 0:
-            speed.append(f"{rate:.1f} runs/s" if rate >= 1 else f"{60 * rate:.1f} runs/min")
+            speed.append(_rate(rate))
             if left:
                 speed.append(f"{_clock(left / rate)} to go")
         read = []
@@ -77,6 +77,13 @@ class _State:
             read = [f"{_size(self.read_bytes)} read", f"{_size(self.read_bytes / seconds)}/s"]
         groups = [parts, speed, read, [self.where] if self.where else []]
         return "; ".join(", ".join(group) for group in groups if group)
+
+
+def _rate(per_second: float) -> str:
+    for seconds, unit in ((1, "s"), (60, "min")):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:.1f} runs/{unit}"
+    return f"{per_second * 3600:.1f} runs/h"
 
 
 def _clock(seconds: float) -> str:

@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import NotWrittenError, exists, read_text, remove, sweep, write
+from daskroi.outputs import NotWrittenError, exists, read_text, remove, write
+from daskroi.partfiles import sweep
 from daskroi.urls import shown
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import daskroi as dr
-from daskroi import outputs, sidecar, store
+from daskroi import outputs, partfiles, sidecar, store
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 
 SECRET = "very-secret-key"
@@ -190,17 +190,17 @@ def test_what_a_killed_writer_left_is_swept_up_and_a_living_ones_is_not(tmp_path
             assert writer.stdout is not None
             assert writer.stdout.readline() == "here\n"
             (tmp_path / ".mine").touch()
-            assert outputs.sweep(tmp_path) == 0
+            assert partfiles.sweep(tmp_path) == 0
         finally:
             writer.kill()
-    assert outputs.sweep(tmp_path, "sub-02") == 0
-    assert outputs.sweep(tmp_path, "sub-01") == 1
+    assert partfiles.sweep(tmp_path, "sub-02") == 0
+    assert partfiles.sweep(tmp_path, "sub-01") == 1
     elsewhere = tmp_path / ".x.tsv.otherhost-1-0123abcd.part"
     elsewhere.touch()
-    assert outputs.sweep(tmp_path) == 0
-    old = time.time() - 2 * outputs.ORPHAN_SECONDS
+    assert partfiles.sweep(tmp_path) == 0
+    old = time.time() - 2 * partfiles.ORPHAN_SECONDS
     os.utime(elsewhere, (old, old))
-    assert outputs.sweep(tmp_path) == 1
+    assert partfiles.sweep(tmp_path) == 1
     assert [p.name for p in tmp_path.iterdir()] == [".mine"]
 
 
