@@ -425,6 +425,24 @@ def test_results_go_to_an_object_store_and_are_found_there(runs, atlas, tmp_path
     assert s3.options["secret"] not in repr(extract_cohort(runs, atlas, out, **told).out)
 
 
+def test_runs_in_a_bucket_are_those_on_disk(tmp_path, dataset, runs, atlas, client, s3):
+    s3.filesystem.put(str(dataset), f"{s3.bucket}/fmriprep", recursive=True)
+    there = find_runs(s3.url("fmriprep"), storage_options=s3.options)
+    assert len(there) == 5
+    told = OPTIONS | {"confounds": BASIC}
+    remote = told | {"client": client, "storage_options": s3.options}
+    assert extract_cohort(there, atlas, tmp_path / "a", **remote).done == 5
+    assert extract_cohort(runs, atlas, tmp_path / "b", **told).done == 5
+    tables = [sorted((tmp_path / o).rglob("sub-*.tsv")) for o in "ab"]
+    assert [p.read_bytes() for p in tables[0]] == [p.read_bytes() for p in tables[1]]
+    assert extract_cohort(there, atlas, tmp_path / "a", **remote).skipped == 5
+    sidecar = json.loads(next((tmp_path / "a").rglob("*_timeseries.json")).read_text())
+    assert sidecar["Sources"][0].startswith("bids:preprocessed:sub-")
+    assert sidecar["Inputs"]["image"][0]["Version"]
+    plan = extract_cohort(there, atlas, tmp_path / "c", dry_run=True, **remote)
+    assert plan.read_bytes == sum(os.path.getsize(p) for p in runs["image"])
+
+
 def test_zarr_images_are_runs_as_well(tmp_path, runs, atlas):
     from daskroi.zarrwrite import to_zarr
 
