@@ -83,7 +83,7 @@ def report_of(
     if fitted is None or notes:
         origin = {} if fitted is None else _provenance(fitted, image)
         return Report(notes=tuple(notes), provenance=origin, **common)
-    picture, unreadable = _picture(shown)
+    picture, unreadable = _picture(shown, image)
     ts = None if signals is None else _series(signals, fitted, parameters)
     n_frames = None if picture is None else picture.n_frames
     series = None if ts is None else series_of(ts, at_least=n_frames)
@@ -110,10 +110,11 @@ def report_of(
     )
 
 
-def _picture(shown: Any) -> tuple[Picture | None, list[str]]:
+def _picture(shown: Any, image: str) -> tuple[Picture | None, list[str]]:
     """One volume of the image, or why there is none: a report is not for failing."""
     if shown is None:
-        return None, []
+        gone = "The image is not at hand any more; the slices show the atlas alone."
+        return None, [gone] if image else []
     try:
         return read_picture(shown), []
     except (DaskroiError, OSError) as error:
