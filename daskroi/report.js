@@ -3,11 +3,12 @@
 "use strict"
 const {names, line_colors} = data
 const most_lines = line_colors.length - 1
+const under_color = most_lines + 2, under_line = "#808890"
 const $ = (id) => document.getElementById(id)
 const has = (name) => name in figures
 const rows = Array.from(document.querySelectorAll("table.regions tbody tr"))
 const row_of = new Map(rows.map((row) => [+row.dataset.position, row]))
-let selected = []
+let selected = [], under_pointer = -1
 let cursor = [0, 0, 0]
 
 const fixed = (value, digits) => (value < 0 ? "\u2212" : "") + Math.abs(value).toFixed(digits)
@@ -38,8 +39,9 @@ let shown = {}
 function draw_slices() {
   if (!voxels) return
   const codes = new Uint8Array(names.length + 1)
+  if (under_pointer >= 0) codes[under_pointer + 1] = under_color
   selected.forEach((r, i) => { codes[r + 1] = Math.min(i, most_lines) + 1 })
-  const key = selected.join()
+  const key = `${selected} ${under_pointer}`
   for (const view of Object.keys(views)) {
     const [across, up, through] = views[view]
     sources[`${view}_across`].location = (cursor[across] + 0.5) * sizes[across]
@@ -166,29 +168,45 @@ function fill_carpet(codes, to) {
   }
 }
 
+function shown_values(r) {
+  const values = row_values(data.codes, data.low, data.step, r)
+  if (!$("scale").checked) return values
+  const [mean, spread] = moments(data.codes, r)
+  const middle = data.low[r] + (mean - 1) * data.step[r], unit = spread * data.step[r]
+  return values.map((value) => unit > 0 ? (value - middle) / unit : value - middle)
+}
+
 function draw_series() {
   if (!has("series")) return
   const scale = $("scale").checked
   const drawn = selected.slice(0, most_lines)
-  const ys = drawn.map((r) => {
-    const values = row_values(data.codes, data.low, data.step, r)
-    if (!scale) return values
-    const [mean, spread] = moments(data.codes, r)
-    const middle = data.low[r] + (mean - 1) * data.step[r], unit = spread * data.step[r]
-    return values.map((value) => unit > 0 ? (value - middle) / unit : value - middle)
-  })
+  const ys = drawn.map(shown_values)
   figures.series.left[0].axis_label = scale ? "z-score" : data.unit
-  // without a line, the range of the axis would have nothing to go by
-  sources.lines.data = drawn.length === 0
-    ? {xs: [[data.times[0], data.times.at(-1)]], ys: [[0, 0]], color: ["transparent"], name: [""]}
-    : {
-      xs: drawn.map(() => data.times), ys, color: line_colors.slice(0, drawn.length),
-      name: drawn.map((r) => names[r]),
-    }
-  sources.rows.data = {
-    at: selected.map((r) => r + 0.5),
-    color: selected.map((r, i) => line_colors[Math.min(i, most_lines)]),
+  const lines = {
+    xs: drawn.map(() => data.times), ys, color: line_colors.slice(0, drawn.length),
+    name: drawn.map((r) => names[r]),
   }
+  if (!ys.some((values) => values.some(Number.isFinite))) {
+    // without a line, the range of the axis would have nothing to go by
+    lines.xs.push([data.times[0], data.times.at(-1)])
+    lines.ys.push([0, 0])
+    lines.color.push("transparent")
+    lines.name.push("")
+  }
+  sources.lines.data = lines
+  draw_rows()
+}
+
+// of carpet and matrix; and the series under the pointer, as a thin line
+function draw_rows() {
+  if (!has("series")) return
+  const lit = under_pointer < 0 || selected.includes(under_pointer) ? [] : [under_pointer]
+  sources.rows.data = {
+    at: [...selected, ...lit].map((r) => r + 0.5),
+    color: [...selected.map((r, i) => line_colors[Math.min(i, most_lines)]),
+      ...lit.map(() => under_line)],
+  }
+  sources.under.data = {xs: lit.map(() => data.times), ys: lit.map(shown_values)}
 }
 
 const frame_under = (event) => {
@@ -320,13 +338,21 @@ function draw_chips() {
   $("selection-text").textContent = text
 }
 
-let under_pointer = -1
+let waiting = false
 function hover(r, text, place = "pointer") {
   if ($(place)) $(place).textContent = text
   if (r === under_pointer) return
   row_of.get(under_pointer)?.classList.remove("under")
   row_of.get(r)?.classList.add("under")
   under_pointer = r
+  if (waiting) return
+  // a pointer moves more often than a screen shows
+  waiting = true
+  requestAnimationFrame(() => {
+    waiting = false
+    draw_slices()
+    draw_rows()
+  })
 }
 
 function start_table() {

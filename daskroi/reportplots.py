@@ -27,6 +27,7 @@ LINE_COLORS = (
     *("#0b93a0", "#d6409f", "#778700", "#94705a", "#71809a"),
 )
 MARKED = "#ffffff"  # selected regions beyond these
+UNDER = "#ffffff90"  # the region under the pointer
 CLEAR = "#00000000"
 LONGEST_LABEL = 27  # of an axis: a phone is not much wider
 # axes (x, y, z) across and upwards
@@ -170,7 +171,7 @@ def _add_slices(
         palette=[f"#{g:02x}{g:02x}{g:02x}" for g in range(256)], low=0, high=255
     )
     regions = models.LinearColorMapper(palette=[CLEAR, *colors], low=-0.5, high=n + 0.5)
-    marks = [CLEAR, *LINE_COLORS, MARKED]
+    marks = [CLEAR, *LINE_COLORS, MARKED, UNDER]
     marked = models.LinearColorMapper(palette=marks, low=-0.5, high=len(marks) - 0.5)
     voxels, sizes = slices.grid.shape[::-1], slices.grid.voxel_sizes
     opacity = 0.75 if slices.image is None else 0.35
@@ -278,6 +279,8 @@ def _add_series(
     shade(plot)
     drawn = plot.multi_line("xs", "ys", color="color", line_width=1.6, source=lines)
     plot.y_range.renderers = [drawn]
+    sources["under"] = models.ColumnDataSource({"xs": [], "ys": []})
+    plot.multi_line("xs", "ys", color="#808890", line_width=1, source=sources["under"])
     plot.yaxis.axis_label = series.unit
     plot.add_tools(
         models.HoverTool(
