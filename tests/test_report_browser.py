@@ -98,6 +98,15 @@ def click_at(page: Any, figure: str, x: float, y: float, key: str | None = None)
     page.wait_for_timeout(30)
 
 
+def becomes(page: Any, script: str, expected: Any) -> bool:
+    """Whether a script comes to return this, within some seconds."""
+    for _ in range(100):
+        if page.evaluate(script) == expected:
+            return True
+        page.wait_for_timeout(50)
+    return False
+
+
 def centre(made: Report, position: int) -> np.ndarray:
     """Middle of a region, in mm along the voxel axes."""
     assert made.slices is not None
@@ -201,14 +210,12 @@ def test_what_is_under_the_pointer_shows_everywhere(
         Array.from(of("carpet", "HSpan")[0].data_source.data.at)]
     }"""
     page.locator("table.regions tbody tr").nth(7).hover()
-    page.wait_for_timeout(50)
-    assert page.evaluate(lit) == [True, 1, [7.5]]
+    assert becomes(page, lit, [True, 1, [7.5]])
     page.locator("h1").hover()
-    page.wait_for_timeout(50)
-    assert page.evaluate(lit) == [False, 0, []]
+    assert becomes(page, lit, [False, 0, []])
     x, y, _ = centre(made, 7)
     move_to(page, "axial", x, y)
-    assert page.evaluate(lit) == [True, 1, [7.5]]
+    assert becomes(page, lit, [True, 1, [7.5]])
     assert page.locator("tr.under").get_attribute("data-position") == "7"
     assert page.locator("#pointer").inner_text().endswith("Region 7")
     # only looked at: nothing is selected
