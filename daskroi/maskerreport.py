@@ -17,6 +17,7 @@ from daskroi.reportdata import confounding_of, demeaned, region_moments, series_
 from daskroi.reportframes import checked_series
 from daskroi.reportimage import Picture, read_picture, slices_of
 from daskroi.reportregions import region_details, region_warnings
+from daskroi.reporttext import facts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +96,7 @@ def report_of(
     return Report(
         notes=tuple(_notes(kind, fitted, image or shown is not None) + unreadable),
         warnings=tuple(_warnings(fitted, details, ts)),
+        facts=facts_of(series, ts, fitted.atlas, details, confounding),
         regions=fitted.region_table(),
         details=details,
         grid=fitted.grid.describe(),
