@@ -21,6 +21,7 @@ from daskroi import store
 from daskroi.cohortatlas import SubjectAtlas
 from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
+from daskroi.nested import computing_here
 from daskroi.outputs import NotWrittenError, exists, write_together
 from daskroi.partfiles import sweep
 from daskroi.paths import bids_uri
@@ -266,7 +267,7 @@ def run_job(job: Job, work: Work, wanted: tuple[str, ...] | None = None) -> Outc
     started = time.perf_counter()
     key = ""
     reset_peak()
-    with kept_warnings() as said:
+    with kept_warnings() as said, computing_here():
         try:
             identities = work.identities(job)
             key = content_key(identities)

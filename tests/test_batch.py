@@ -148,6 +148,18 @@ def test_the_same_bytes_on_processes_and_by_two_shards(tmp_path, runs, atlas, cl
     assert list((tmp_path / "shards" / "logs").iterdir()) == []
 
 
+def test_a_run_is_one_task(tmp_path, runs, atlas, client):
+    # what a task computes itself must not go back to the cluster: other runs would begin meanwhile
+    def names(dask_scheduler: Any) -> set[str]:
+        return set(dask_scheduler.task_prefixes)
+
+    before = client.run_on_scheduler(names)
+    told = OPTIONS | {"client": client, "high_variance_confounds": True}
+    assert extract_cohort(runs, atlas, tmp_path, **told).done == 5
+    new = client.run_on_scheduler(names) - before
+    assert {name.rpartition("-")[0] or name for name in new} <= {"daskroi-run", "daskroi"}, new
+
+
 def test_workers_that_do_not_see_the_folder_send_results(
     tmp_path, runs, atlas, client, monkeypatch
 ):
