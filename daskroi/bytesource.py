@@ -28,6 +28,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 DEFLATE_LIMIT = 1032
 # the first request for a remote file: its header, whatever extensions it has
 HEAD_BYTES = 1 << 16
+# Dask computes the chunks of a plain image from the last to the first. Without an index each of
+# them is inflated from the start: once that has cost about one pass over the file (which inflates
+# to 3 to 5 times its size), an index is made. Not below 64 MiB, which take 0.1 s
+WASTE, WASTED_FILES = 64 << 20, 4
 # what stands in place of a file whose content was not fetched, and the command that fetches it
 STUBS = {b"annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull"}
 
@@ -54,6 +58,8 @@ class ByteSource:
         For fsspec.
     indexed : bool
         Whether an index makes gzip seekable (built by who reads first, if it is not there).
+    may_index : bool
+        Whether to make one when reading here and there has cost as much.
 
     Examples
     --------
@@ -72,6 +78,7 @@ class ByteSource:
     gzipped: bool
     options: StorageOptions = field(default_factory=StorageOptions)
     indexed: bool = False
+    may_index: bool = False
 
     @classmethod
     def of(
@@ -89,7 +96,7 @@ class ByteSource:
         storage_options : mapping, optional
             For fsspec.
         index : bool or "auto"
-            Whether to read gzip by an index; "auto" if there is one already.
+            Whether to read gzip by an index; "auto" if there is one, or when it pays.
 
         Raises
         ------
@@ -135,7 +142,7 @@ class ByteSource:
         from daskroi.gzipindex import find_index
 
         if index == "auto" and find_index(self.identity) is None:
-            return self
+            return replace(self, may_index=True)
         return replace(self, indexed=True)
 
     def __repr__(self) -> str:
@@ -263,14 +270,21 @@ class ByteSource:
         if self.indexed:
             got = self._read_indexed(offset, buffer)
         elif self.gzipped:
-            with self._named_errors():
-                got = streams.read_at(self, self._open, offset, buffer, last=last)
+            got = self._read_forward(offset, buffer, last)
         else:
             got = self._read_range(offset, buffer)
         # afterwards, so that what was read is of the file that was opened
         self.check_unchanged()
         if got < len(buffer):
             raise self.truncated(offset + len(buffer), offset + got)
+
+    def _read_forward(self, offset: int, buffer: memoryview, last: bool) -> int:
+        if self.may_index and streams.wasted(self, offset) > max(WASTE, WASTED_FILES * self.size):
+            # what fails here is said by who reads on, if it matters there
+            with suppress(DaskroiError):
+                return self._read_indexed(offset, buffer)
+        with self._named_errors():
+            return streams.read_at(self, self._open, offset, buffer, last=last)
 
     def _read_indexed(self, offset: int, buffer: memoryview) -> int:
         from daskroi.gzipindex import open_indexed

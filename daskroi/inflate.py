@@ -131,6 +131,7 @@ class Streams:
         self.limit, self._seekable = limit, seekable
         self._lock = threading.Lock()
         self._idle: list[tuple[Hashable, int, Any]] = []
+        self._waste: dict[Hashable, int] = {}
 
     def read_at(
         self,
@@ -146,6 +147,12 @@ class Streams:
         ``last`` says that nothing after it is wanted: the checksum is compared, the stream closed.
         """
         position, file = self._take(key, reopen, offset)
+        with self._lock:
+            if (
+                len(self._waste) > 1000
+            ):  # a worker lives long; a run is read soon after it is opened
+                self._waste.clear()
+            self._waste[key] = self._waste.get(key, 0) + offset - position
         got, keep = 0, False
         try:
             if self._seekable:
@@ -163,6 +170,12 @@ class Streams:
         if keep:
             self._put(key, offset + got, file)
         return got
+
+    def wasted(self, key: Hashable, offset: int) -> int:
+        """Bytes inflated so far only to get over them, and what reading at ``offset`` would add."""
+        with self._lock:
+            before = [i[1] for i in self._idle if i[0] == key and i[1] <= offset]
+            return self._waste.get(key, 0) + offset - max(before, default=0)
 
     def _take(self, key: Hashable, reopen: Callable[[], Any], offset: int) -> tuple[int, Any]:
         with self._lock:
@@ -184,6 +197,7 @@ class Streams:
     def forget(self) -> None:
         """Close what is idle."""
         idle, self._idle, self._lock = self._idle, [], threading.Lock()
+        self._waste = {}
         for _, _, file in idle:
             file.close()
 

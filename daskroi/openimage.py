@@ -55,8 +55,9 @@ def open_image(
         credentials, an endpoint. They travel to the workers, and are never shown or written.
     index : {"auto", True, False}
         Whether ``.nii.gz`` is read by an index, so that any volume can be had without those before
-        it. "auto": if there is one (see `build_index`). True: the first who reads builds it, which
-        reads the whole file once.
+        it. "auto": if there is one (see `build_index`), or once reading here and there has cost
+        as much as making one. True: the first who reads builds it, which reads the whole file
+        once.
 
     Returns
     -------
@@ -76,8 +77,8 @@ def open_image(
     Notes
     -----
     A gzip stream reads only from the front, so without an index chunks of a ``.nii.gz`` are cheap
-    in order and dear out of order. `extract` recognises an image that is still what was opened and
-    streams it.
+    in order and dear out of order, which is how Dask computes them. `extract` recognises an image
+    that is still what was opened and streams it.
 
     Examples
     --------
@@ -239,7 +240,7 @@ def _of_proxy(image: Any) -> NiftiFile | None:
         return None
     if proxy.order != "F":
         return None
-    source = ByteSource.of(proxy.file_like)
+    source = ByteSource.of(proxy.file_like, index="auto")
     dtype = np.dtype(proxy.dtype)
     shape, grid = _nibabel_grid(image, source.url, dtype)
     run = len(shape) == 4
@@ -317,7 +318,7 @@ def as_stored_file(image: xr.DataArray) -> ImageFile | None:
         return file
     if not isinstance(url, str) or not name.startswith("nifti-"):
         return None
-    for index in (False, True):
+    for index in ("auto", True, False):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # said when it was opened

@@ -379,7 +379,9 @@ def test_files_that_are_refused(tmp_path: Path, values: str, name: str) -> None:
 )
 def test_other_things_are_refused(image: Any) -> None:
     message = rf"a path, a URL, a nibabel image or a DataArray, not {type(image).__name__}\."
-    with pytest.raises(DaskroiTypeError, match=message + r".*(daskroi\.make_image|one run at a time)"):
+    with pytest.raises(
+        DaskroiTypeError, match=message + r".*(daskroi\.make_image|one run at a time)"
+    ):
         open_image(image)
 
 
@@ -542,3 +544,45 @@ def test_an_index_of_what_is_no_gzip(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DaskroiError, match=r"b\.nii\.gz: the gzip stream ends early"):
         dr.build_index(broken)
     assert not list(cache.rglob("*.gzi"))
+
+
+def test_reading_backwards_makes_an_index_once_it_pays(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(run(RNG, (16, 17, 15, 40)), tmp_path / "x.nii.gz")
+    frame, raw = 16 * 17 * 15 * 4, 16 * 17 * 15 * 4 * 40
+    compressed = path.stat().st_size
+    monkeypatch.setattr("daskroi.bytesource.WASTE", 0)
+    monkeypatch.setattr("daskroi.bytesource.WASTED_FILES", raw / compressed)
+    expected = nib.load(path).get_fdata(dtype="f4").T
+    image = open_image(path, 1)
+    for t in range(10):  # in order: nothing is wasted
+        np.testing.assert_array_equal(image.isel(time=t).values, expected[t])
+    assert not cache.exists()
+    np.testing.assert_array_equal(image.isel(time=39).values, expected[39])
+    np.testing.assert_array_equal(image.isel(time=3).values, expected[3])
+    assert not cache.exists(), "less than a pass"
+    np.testing.assert_array_equal(image.isel(time=30).values, expected[30])
+    assert list(cache.rglob("*.gzi"))
+    assert frame * (30 + 3 + 29) > raw
+    np.testing.assert_array_equal(image.values, expected)
+
+
+def test_no_index_where_it_is_not_wanted_or_not_to_be_had(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(run(RNG, (16, 17, 15, 40)), tmp_path / "x.nii.gz")
+    monkeypatch.setattr("daskroi.bytesource.WASTE", 0)
+    monkeypatch.setattr("daskroi.bytesource.WASTED_FILES", 0)
+    expected = nib.load(path).get_fdata(dtype="f4").T
+    image = open_image(path, 1, index=False)
+    for t in (39, 20, 3):
+        np.testing.assert_array_equal(image.isel(time=t).values, expected[t])
+    assert not cache.exists()
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    image = open_image(cut, 1)
+    for t in (8, 5, 3):  # what is there can be read, with no index of what is not
+        np.testing.assert_array_equal(image.isel(time=t).values, expected[t])
+    with pytest.raises(DaskroiError, match=r"cut\.nii\.gz: truncated, expected"):
+        image.isel(time=39).compute()
