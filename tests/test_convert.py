@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from niftis import nifti_bytes, write
 from ome_zarr.io import parse_url
@@ -68,6 +68,7 @@ def run_file(path: Path, shape: tuple[int, ...] = (16, 14, 12, 40), seed: int = 
     return write(path, nifti_bytes(values))
 
 
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from(DTYPES),
     endian=st.sampled_from("<>"),

@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 import zarr
 from dask.base import tokenize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from niftis import nifti_bytes
 from numcodecs import Blosc
@@ -98,6 +98,7 @@ def run(shape: tuple[int, ...] = (5, 4, 3, 7), dtype: str = "f4") -> np.ndarray:
     return np.random.default_rng(1).integers(0, 100, shape).astype(dtype)
 
 
+@settings(max_examples=60)
 @given(
     zarr_format=st.sampled_from([2, 3]),
     dtype=st.sampled_from(["u1", "i2", "u2", "i4", "f4", "f8"]),
@@ -308,8 +309,13 @@ def spoil(path: Path, what: str) -> None:
         zarr.open_array(path / "nifti", mode="r+")[:4] = 0
     else:
         document = json.loads((path / "zarr.json").read_text())
-        axes = document["attributes"]["ome"]["multiscales"][0]["axes"]
-        axes[0]["name"] = "q"
+        image = document["attributes"]["ome"]["multiscales"][0]
+        if what == "axes":
+            image["axes"][0]["name"] = "q"
+        elif what == "no axes":
+            del image["axes"]
+        else:
+            document["attributes"]["ome"] = ["some", "list"]
         (path / "zarr.json").write_text(json.dumps(document))
 
 
@@ -324,6 +330,8 @@ def spoil(path: Path, what: str) -> None:
         ("dtype", "the array holds float32 voxels and the NIfTI header says int16"),
         ("junk", "not a NIfTI image"),
         ("axes", "has axes 'qzyx'; an image has t, z, y and x"),
+        ("no axes", r"damaged Zarr data \(KeyError: 'axes'\). Copy the store"),
+        ("list", r"damaged Zarr data \(AttributeError: "),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, what: str, message: str) -> None:
