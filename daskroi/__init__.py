@@ -27,9 +27,12 @@ _HOMES = {
     "MapsAtlas": "maps",
     "NiftiLabelsMasker": "masker",
     "Recipe": "recipe",
+    "Report": "reportpage",
     "SphereAtlas": "spheres",
     "TangentSpace": "tangent",
     "build_cohort_zarr": "group",
+    "cohort_index": "cohortreport",
+    "cohort_reports": "cohortreport",
     "build_index": "openimage",
     "clean": "clean",
     "connect": "cluster",
@@ -48,6 +51,7 @@ _HOMES = {
     "mean_connectome": "connectome",
     "open_image": "openimage",
     "read_relmat": "relmat",
+    "report": "report",
     "resample": "spatial",
     "smooth": "spatial",
     "sym_matrix_to_vec": "connectome",
@@ -81,12 +85,15 @@ __all__ = [
     "MapsAtlas",
     "NiftiLabelsMasker",
     "Recipe",
+    "Report",
     "SphereAtlas",
     "TangentSpace",
     "__version__",
     "build_cohort_zarr",
     "build_index",
     "clean",
+    "cohort_index",
+    "cohort_reports",
     "connect",
     "connectome",
     "convert",
@@ -105,6 +112,7 @@ __all__ = [
     "open_image",
     "plot",
     "read_relmat",
+    "report",
     "resample",
     "smooth",
     "sym_matrix_to_vec",
@@ -122,6 +130,7 @@ if TYPE_CHECKING:
     from daskroi.clean import clean
     from daskroi.cluster import connect
     from daskroi.cohort import describe_runs, find_runs
+    from daskroi.cohortreport import cohort_index, cohort_reports
     from daskroi.confoundrecipe import ConfoundRecipe
     from daskroi.connectome import (
         connectome,
@@ -143,6 +152,8 @@ if TYPE_CHECKING:
     from daskroi.phantom import make_phantom, write_phantom
     from daskroi.recipe import Recipe
     from daskroi.relmat import read_relmat, write_relmat
+    from daskroi.report import report
+    from daskroi.reportpage import Report
     from daskroi.spatial import resample, smooth
     from daskroi.spheres import SphereAtlas
     from daskroi.tangent import TangentSpace

@@ -18,6 +18,7 @@ from daskroi.clibids import bids
 from daskroi.cliconvert import convert
 from daskroi.clidemo import demo
 from daskroi.clioptions import EPILOG, extract_options
+from daskroi.clireport import report
 from daskroi.errors import DaskroiError
 from daskroi.terminal import Command, Group, say, shown_compute
 from daskroi.urls import shown
@@ -41,6 +42,7 @@ def main() -> None:
 main.add_command(bids)
 main.add_command(convert)
 main.add_command(demo)
+main.add_command(report)
 
 
 @main.command(

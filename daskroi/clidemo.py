@@ -66,7 +66,7 @@ N_TIME, N_REGIONS = 120, 20
     is_flag=True,
     cls=Option,
     group="Options",
-    help="Serve Dask's dashboard while it runs (needs bokeh).",
+    help="Serve Dask's dashboard while it runs.",
 )
 @verbose_option
 def demo(out: str | None, size: str, workers: int, seed: int, dashboard: bool) -> None:
@@ -122,12 +122,9 @@ def _line(what: str, text: str) -> None:
 @contextmanager
 def _cluster(workers: int, dashboard: bool) -> Iterator[Any]:
     """A Dask cluster of processes on this machine, reachable from nowhere else."""
-    import importlib.util
     import logging
     import tempfile
 
-    if dashboard and importlib.util.find_spec("bokeh") is None:
-        raise DaskroiError("--dashboard needs bokeh, which is not installed: pip install bokeh.")
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:

@@ -14,13 +14,13 @@ from daskroi.fitted import FittedAtlas, without_absent
 from daskroi.imagelists import ImageList, series_of
 from daskroi.placement import load_mask
 from daskroi.recipe import Recipe
+from daskroi.reporting import Reporting
 
 if TYPE_CHECKING:
     import nibabel as nib
     import pandas as pd
     import xarray as xr
 
-    from daskroi.report import Report
 
 __all__ = ["DaskroiNotFittedError", "NiftiLabelsMasker"]
 
@@ -28,7 +28,7 @@ __all__ = ["DaskroiNotFittedError", "NiftiLabelsMasker"]
 CLEAN_ARGS = ("filter", "extrapolate", "ensure_finite", "runs")
 
 
-class NiftiLabelsMasker(RegionColumns, Estimator):
+class NiftiLabelsMasker(RegionColumns, Reporting, Estimator):
     """Region time series from images and a label atlas, with nilearn's interface.
 
     The parameters, and with two exceptions their defaults and numbers, are those of nilearn 0.14.1.
@@ -87,7 +87,7 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
     reports : bool
         Whether `generate_report` has anything to show.
     cmap : optional
-        Kept for nilearn scripts; the report has no picture.
+        Kept for nilearn scripts; regions have the colours of the label table, or a palette.
     clean_args : dict, optional
         ``filter``, ``extrapolate``, ``ensure_finite``, ``runs``, ``butterworth__order`` …, see
         `daskroi.clean`.
@@ -225,6 +225,7 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         # nothing above may leave a half-fitted masker behind
         self._fitted, self._mask = fitted, mask
         self._image_name = "" if images is None else images.title or "in memory"
+        self._shown = None if images is None else images.images[0]
         self._region_grid = None if images is None else fitted.grid
         self.labels_img_ = fitted.labels_image()
         self.mask_img_ = fitted.mask_image()
@@ -328,25 +329,6 @@ class NiftiLabelsMasker(RegionColumns, Estimator):
         elif values.dtype == bool:
             values = values.astype(np.int32)
         return fitted.paint(values, ids)
-
-    def generate_report(self, title: str | None = None) -> Report:
-        """Make a report of regions and parameters: shown by Jupyter, opened or saved.
-
-        Parameters
-        ----------
-        title : str, optional
-            "NiftiLabelsMasker" if not given.
-
-        Returns
-        -------
-        Report
-            Sizes are those of ``labels_img_``. Without ``fit``, or with ``reports=False``, the
-            report has no region table, and it and a warning say so.
-        """
-        from daskroi.maskerreport import report_of
-
-        fitted, image = getattr(self, "_fitted", None), getattr(self, "_image_name", "")
-        return report_of(type(self).__name__, self.get_params(), fitted, image, title)
 
     @property
     def region_atlas_(self) -> nib.Nifti1Image:

@@ -72,6 +72,7 @@ FLOORS = {
         "niftizarr",
         "openimage",
         "outputs",
+        "partfiles",
         "paths",
         "rangereader",
         "regiontable",
@@ -82,6 +83,7 @@ FLOORS = {
         "templates",
         "tonifti",
         "urls",
+        "zarrgroup",
         "zarrlayout",
         "zarrstore",
         "zarrtarget",
@@ -130,6 +132,7 @@ FLOORS = {
         "job",
         "jobs",
         "memory",
+        "nested",
         "ownclient",
         "pairing",
         "places",
@@ -171,6 +174,7 @@ FLOORS = {
         "plotparts",
         "plotregions",
         "plotseries",
+        "reporting",
         "simulate",
         "terminal",
     },
@@ -220,7 +224,7 @@ ARROWS: dict[str, set[str]] = {
     "nifti": {"bytesource", "header", "imagefile", "inflate", "urls"},
     "niftiheader": {"header", "image", "niftizarr", "templates"},
     "niftiwrite": {"header", "remote", "urls"},
-    "niftizarr": {"header", "imagefile", "nifti", "remote", "urls", "zarrstore"},
+    "niftizarr": {"header", "imagefile", "nifti", "urls", "zarrgroup", "zarrstore"},
     "openimage": {
         "bytesource",
         "header",
@@ -231,7 +235,8 @@ ARROWS: dict[str, set[str]] = {
         "niftizarr",
         "urls",
     },
-    "outputs": {"remote", "urls"},
+    "outputs": {"partfiles", "remote", "urls"},
+    "partfiles": {"urls"},
     "paths": {"entities"},
     "rangereader": {"remote", "urls"},
     "regiontable": {"labelimage", "labeltable", "remote", "urls"},
@@ -240,6 +245,7 @@ ARROWS: dict[str, set[str]] = {
     "selection": {"entities", "remote"},
     "spheres": {"regiontable", "seeds"},
     "tonifti": {"image", "niftiheader", "niftiwrite"},
+    "zarrgroup": {"header", "remote", "urls", "zarrstore"},
     "zarrlayout": {"header", "image"},
     "zarrstore": {"remote", "urls"},
     "zarrtarget": {"remote", "urls", "zarrstore"},
@@ -297,7 +303,16 @@ ARROWS: dict[str, set[str]] = {
     "cohortzarr": {"store"},
     "connectomefiles": {"relmat", "store"},
     "group": {"cohortzarr", "runstable", "store"},
-    "job": {"cohortatlas", "memory", "planning", "runconfounds", "sidecar", "store", "unsaid"},
+    "job": {
+        "cohortatlas",
+        "memory",
+        "nested",
+        "planning",
+        "runconfounds",
+        "sidecar",
+        "store",
+        "unsaid",
+    },
     "jobs": {"job", "places"},
     "places": {"pairing"},
     "planning": {"sidecar"},
@@ -310,7 +325,7 @@ ARROWS: dict[str, set[str]] = {
     "summary": {"runstable"},
     "window": {"job"},
     "__main__": {"cli"},
-    "cli": {"clibids", "cliconvert", "clidemo", "clioptions", "terminal"},
+    "cli": {"clibids", "cliconvert", "clidemo", "clioptions", "clireport", "terminal"},
     "clibids": {"clibidsoptions", "terminal"},
     "clibidsoptions": {"clioptions", "terminal"},
     "cliconvert": {"terminal"},
@@ -318,13 +333,14 @@ ARROWS: dict[str, set[str]] = {
     "clioptions": {"terminal"},
     "clireport": {"terminal"},
     "imagelists": {"columns"},
-    "masker": {"columns", "estimator", "fitted", "imagelists", "maskerreport"},
+    "masker": {"columns", "estimator", "fitted", "imagelists", "reporting"},
     "maskerreport": {"columns", "estimator", "fitted"},
     "phantom": {"anatomy", "simulate"},
     "plot": {"plotmatrix", "plotregions", "plotseries"},
     "plotmatrix": {"plotparts"},
     "plotregions": {"plotparts"},
     "plotseries": {"plotparts"},
+    "reporting": {"maskerreport"},
     "simulate": {"anatomy"},
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules}
@@ -382,7 +398,17 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
-    heavy = {"numpy", "scipy", "dask", "distributed", "xarray", "pandas", "nibabel", "click"}
+    heavy = {
+        "numpy",
+        "scipy",
+        "dask",
+        "distributed",
+        "xarray",
+        "pandas",
+        "nibabel",
+        "click",
+        "bokeh",
+    }
     assert not heavy & set(done.stdout.split())
 
 
