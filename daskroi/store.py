@@ -9,13 +9,10 @@ For every atlas three files, named as XCP-D names them::
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +21,7 @@ import numpy as np
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.outputs import as_target, check_folder, exists, read_text, write_together
 from daskroi.sidecar import changed, identity_of, read_sidecar, sidecar_of, to_json
+from daskroi.tsv import cells, column_names, numbers, rows_of, table_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,8 +42,6 @@ __all__ = [
 STATS = {"minimum": "min", "maximum": "max", "standard_deviation": "std", "variance": "var"}
 # a parcellated series has no resolution, no surface density, and is no longer "preproc"
 LEFT_OUT = ("res", "den", "desc")
-NAMELESS = ("", "n/a", "unknown")
-MISSING = "n/a"
 
 
 @dataclass(frozen=True)
@@ -278,9 +274,9 @@ def contents(result: xr.DataArray, paths: Written, sidecar: Mapping[str, Any]) -
     sidecar : mapping
         Of `daskroi.sidecar.sidecar_of`.
     """
-    rows = map(_cells, np.atleast_2d(np.asarray(result.values)))
+    rows = map(cells, np.atleast_2d(np.asarray(result.values)))
     return {
-        paths.timeseries: _table(_columns(sidecar["Regions"]), rows),
+        paths.timeseries: table_text(names_of(sidecar["Regions"]), rows),
         paths.coverage: _coverage_table(sidecar["Regions"]),
         paths.sidecar: to_json(dict(sidecar)) + "\n",
     }
@@ -325,14 +321,13 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
     except FileNotFoundError:
         raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
     regions = sidecar["Regions"]
-    header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    header, *rows = rows_of(text)
     if any(len(row) != len(regions["index"]) for row in (header, *rows)):
         raise DaskroiError(
             f"{path}: does not have the {len(regions['index'])} columns its sidecar names. "
             "Extract this run again."
         )
-    cells = [[np.nan if cell == MISSING else float(cell) for cell in row] for row in rows]
-    values = np.array(cells, dtype=sidecar["DataType"]).reshape(-1, len(header))
+    values = np.array([numbers(row) for row in rows], sidecar["DataType"]).reshape(-1, len(header))
     frames = np.array(sidecar.get("KeptFrames", range(len(values))), dtype=np.int64)
     time: tuple[Any, ...] = ("time", frames, {"units": "frame"})
     if "VolumeTiming" in sidecar:
@@ -353,31 +348,18 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
     return xr.DataArray(values, coords, ("time", "region"), name="timeseries", attrs=attrs)
 
 
-def _columns(regions: Mapping[str, Any]) -> list[str]:
-    """Region names for a header: no two the same, none empty, no tab or line break in them."""
-    ids = regions["index"]
-    names = [" ".join(name.split()) for name in regions["name"]]
-    names = [str(i) if n in NAMELESS else n for i, n in zip(ids, names, strict=True)]
-    # a loop: "a", "a" and "a_2" need two rounds. Ids are unique, so it ends
-    while repeated := {name for name, n in Counter(names).items() if n > 1}:
-        names = [f"{n}_{i}" if n in repeated else n for i, n in zip(ids, names, strict=True)]
-    return names
+def names_of(regions: Mapping[str, Any]) -> list[str]:
+    """Header of a table, of the ``Regions`` of its sidecar.
 
-
-def _cells(row: np.ndarray) -> list[str]:
-    # NumPy writes the shortest text that reads back as the same float32 or float64
-    return [MISSING if text == "nan" else text for text in row.astype(str).tolist()]
+    Examples
+    --------
+    >>> names_of({"index": [3, 7], "name": ["V1", "V1"]})
+    ['V1_3', 'V1_7']
+    """
+    return column_names(regions["index"], regions["name"])
 
 
 def _coverage_table(regions: Mapping[str, Any]) -> str:
     values = np.array(regions["coverage"], dtype=np.float64)
-    return _table(("Node", "coverage"), zip(_columns(regions), _cells(values), strict=True))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    # quotes only around names that have a quote in them
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    rows = zip(names_of(regions), cells(values), strict=True)
+    return table_text(("Node", "coverage"), rows)
