@@ -227,7 +227,7 @@ def _physical(file: ImageFile) -> Iterator[NDArray[Any]]:
 
 def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
     from daskroi.image import SPACE, TIME, grid_of
-    from daskroi.openimage import as_stored_file
+    from daskroi.openimage import as_stored_file, values_of
 
     grid = grid_of(image)
     culprit = str(image.name or "the atlas image")
@@ -241,7 +241,8 @@ def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
     name = str(image.name or "atlas")
     template = template_of(str(image.name or "")) or (template_of(source) if source else None)
     if frames == 1:
-        volume = image.isel({TIME: 0}) if TIME in image.dims else image
+        read = image.copy(data=values_of(image))
+        volume = read.isel({TIME: 0}) if TIME in image.dims else read
         values = np.asarray(volume.transpose(*SPACE).data)
         return _labels_or_maps(_volumes(values, culprit), grid, name, culprit, source, template)
     t_r = image.coords[TIME].attrs.get("t_r") if TIME in image.coords else None

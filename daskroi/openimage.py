@@ -21,8 +21,9 @@ from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
-__all__ = ["as_file", "as_stored_file", "build_index", "open_image"]
+__all__ = ["as_file", "as_stored_file", "build_index", "open_image", "values_of"]
 
 
 def open_image(
@@ -328,3 +329,20 @@ def as_stored_file(image: xr.DataArray) -> ImageFile | None:
         if file is not None and name == f"nifti-{tokenize(file, False, chunks)}":
             return file
     return None
+
+
+def values_of(image: xr.DataArray) -> NDArray[Any]:
+    """All values of an image, now; of one that is a file, read by this process.
+
+    A bare ``compute`` goes to the cluster that is current, which may not see the file, and which in
+    one of its own tasks would take up another task meanwhile.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> values_of(dr.make_phantom((12, 14, 12), n_time=20, n_regions=4).image).shape
+    (20, 12, 14, 12)
+    """
+    if as_stored_file(image) is None:
+        return np.asarray(image.data)  # it may be made of what is in the memory of a cluster
+    return np.asarray(image.data.compute(scheduler="threads"))

@@ -15,7 +15,7 @@ from daskroi.atlas import Atlas
 from daskroi.errors import DaskroiError, warn
 from daskroi.grid import Grid, centres_inside, resample_nearest
 from daskroi.image import grid_of
-from daskroi.openimage import open_image
+from daskroi.openimage import open_image, values_of
 from daskroi.regions import RegionIndex
 from daskroi.resampling import Resampling
 from daskroi.spheres import SphereAtlas
@@ -115,7 +115,7 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
         return mask
     image = open_image(mask, storage_options=storage_options)
     source = str(image.attrs.get("source", image.name or "the mask"))
-    values = np.asarray(image.data)
+    values = values_of(image)
     inside = np.isfinite(values) & (values != 0)
     if inside.ndim == 4:
         inside = inside.all(axis=0)

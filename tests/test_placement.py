@@ -19,6 +19,7 @@ from daskroi.atlas import Atlas, load_atlas
 from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.grid import Grid
 from daskroi.image import make_image
+from daskroi.openimage import open_image
 from daskroi.placement import (
     Mask,
     Placement,
@@ -235,6 +236,30 @@ def test_load_mask(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_allclose(mask.grid.matrix, OBLIQUE, rtol=1e-6)  # float32 in files
         assert mask.source == source
         assert load_mask(mask) is mask
+
+
+def test_masks_and_atlases_of_files_are_read_here(tmp_path: Path) -> None:
+    import dask
+    from dask.local import get_sync
+
+    values = np.ones((3, 4, 5), "u1")
+    path = save(nib.Nifti1Image(values.T, STRAIGHT), tmp_path / "mask.nii")
+    asked = []
+
+    def elsewhere(*args: Any, **kwargs: Any) -> Any:
+        asked.append(args)
+        return get_sync(*args, **kwargs)
+
+    opened = open_image(path)
+    with dask.config.set(scheduler=elsewhere):
+        for given in (path, opened):
+            load_mask(given)
+            load_atlas(given)
+        assert not asked
+        # what was computed with may be in the memory of the cluster that is current
+        load_mask(opened * 2)
+        load_atlas(opened * 2)
+        assert len(asked) == 2
 
 
 def test_load_4d_mask() -> None:
