@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 import daskroi as dr
@@ -35,6 +36,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         shutil.copy(paths[key], folder / name)
     shutil.copy(paths["atlas"], folder / "other_dseg.nii.gz")
+    shutil.copy(paths["atlas"], folder / "schaefer_dseg.nii.gz")
+    derivatives = folder / "derivatives" / "fmriprep"
+    func = dr.write_phantom(derivatives, run)["image"].parent
+    [table] = func.glob("*_desc-confounds_timeseries.tsv")
+    signals = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+    signals += ["csf", "white_matter", "global_signal"]
+    forms = ("", "_derivative1", "_power2", "_derivative1_power2")
+    columns = [name + form for name in signals for form in forms]
+    values = np.random.default_rng(0).standard_normal((60, len(columns)))
+    pd.DataFrame(values, columns=columns).to_csv(table, sep="\t", index=False)
     labels = nib.load(paths["atlas"])
     ids = np.unique(labels.get_fdata())[1:4]
     values = np.stack([labels.get_fdata() == i for i in ids], axis=-1) * 0.8
@@ -65,13 +76,14 @@ def test_command_line(folder: Path) -> None:
         line
         for block in blocks("sh")
         for line in block.splitlines()
-        if line.startswith(("daskroi extract", "daskroi convert"))
+        if line.startswith(("daskroi extract", "daskroi convert", "daskroi bids"))
     ]
     assert lines
     for line in lines:
         command = line.replace("daskroi", f"{sys.executable} -m daskroi", 1)
         subprocess.run(["bash", "-ec", command], cwd=folder, timeout=60, check=True)
     assert list((folder / "out").glob("*_timeseries.tsv"))
+    assert list((folder / "out" / "sub-01" / "func").glob("*_timeseries.tsv"))
 
 
 def test_links_and_picture_exist() -> None:
