@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,14 @@ class Recipe:
     spatial, maps_method, high_variance_confounds, dtype, plan
         As in `extract`.
     clean : tuple of (name, value) pairs
-        Options of `daskroi.steps.CleanSteps`, without ``t_r``: that may come from the image.
+        Options of `daskroi.steps.CleanSteps` that are not its defaults; without ``t_r``, which may
+        come from the image.
     t_r : float or None
         As given by the user.
 
     Examples
     --------
-    >>> Recipe.make(strategy="median", detrend=True).clean
+    >>> Recipe.make(strategy="median", detrend=True, low_pass=None).clean
     (('detrend', True),)
     >>> Recipe.make(strategy="avg")
     Traceback (most recent call last):
@@ -102,19 +103,29 @@ class Recipe:
             bool(high_variance_confounds),
             _checked_dtype(dtype),
             plan,
-            None if t_r is None else t_r,
-            tuple(sorted(clean.items())),
         )
-        recipe.steps(1.0 if t_r is None else t_r)  # says now what is wrong with the options
-        return recipe
+        # says now what is wrong with the options, and spells what is meant in one way: equal
+        # recipes have equal keys and sidecars
+        steps = CleanSteps.make(t_r=1.0 if t_r is None else t_r, **clean)
+        given = {k: v for k, v in _options(steps).items() if v != getattr(CleanSteps(), k)}
+        return replace(
+            recipe, t_r=None if t_r is None else steps.t_r, clean=tuple(sorted(given.items()))
+        )
 
     def steps(self, t_r: float | None) -> CleanSteps:
         """The cleaning steps, at a repetition time in s."""
         return CleanSteps.make(t_r=t_r, **dict(self.clean))
 
     def as_json(self) -> str:
-        """All fields, as JSON text: what goes into attributes and sidecars."""
-        return json.dumps(asdict(self) | {"clean": dict(self.clean)}, default=str)
+        """All fields and all options, as JSON text: what goes into attributes and sidecars."""
+        steps = self.steps(1.0)
+        said = _options(steps) | {"butterworth": dict(steps.butterworth)}
+        return json.dumps(asdict(self) | {"clean": said}, default=str)
+
+
+def _options(steps: CleanSteps) -> dict[str, Any]:
+    """All options by name, but ``t_r``."""
+    return {f.name: getattr(steps, f.name) for f in fields(steps) if f.name != "t_r"}
 
 
 def _checked_dtype(dtype: Any) -> str | None:

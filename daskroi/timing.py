@@ -30,11 +30,7 @@ def run_times(
                 "The argument is used."
             )
         return recipe.t_r, time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
-    clean = dict(recipe.clean)
-    filtered = clean.get("filter") and any(
-        clean.get(k) is not None for k in ("low_pass", "high_pass")
-    )
-    if known is None and filtered:
+    if known is None and recipe.steps(1.0).active_filter is not None:
         name = file.url if file is not None else "the image"
         raise DaskroiError(
             f"{name}: filtering needs the repetition time, and {doubt or 'the image has none'}. "

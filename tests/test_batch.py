@@ -148,6 +148,36 @@ def test_the_same_bytes_on_processes_and_by_two_shards(tmp_path, runs, atlas, cl
     assert list((tmp_path / "shards" / "logs").iterdir()) == []
 
 
+SPELLINGS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    (
+        {},
+        {"high_pass": None, "low_pass": None, "standardize": None, "detrend": False, "t_r": None}
+        | {"ensure_finite": False, "extrapolate": False, "min_coverage": None, "strategy": "mean"},
+    ),
+    (
+        {"high_pass": 0.0, "t_r": 2, "standardize": True, "butterworth__order": np.int64(1)},
+        {"high_pass": 0, "t_r": 2.0, "standardize": "zscore_sample", "butterworth__order": 1}
+        | {"filter": "butterworth", "smoothing_fwhm": None, "min_coverage": None},
+    ),
+    ({"smoothing_fwhm": 4, "min_coverage": 0}, {"smoothing_fwhm": 4.0, "min_coverage": 0.0}),
+    ({"dtype": "float32"}, {"dtype": np.float32}),
+)
+
+
+@pytest.mark.parametrize("which", range(len(SPELLINGS)))
+def test_the_same_recipe_in_other_words_is_the_same(tmp_path, runs, atlas, which):
+    from daskroi.recipe import Recipe
+
+    one, other = SPELLINGS[which]
+    assert Recipe.make(**one) == Recipe.make(**other)
+    assert Recipe.make(**one).as_json() == Recipe.make(**other).as_json()
+    told = {"progress": False, "client": "threads"}
+    extract_cohort(runs[:1], atlas, tmp_path / "one", **told | one)
+    extract_cohort(runs[:1], atlas, tmp_path / "other", **told | other)
+    assert outputs_of(tmp_path / "one") == outputs_of(tmp_path / "other")
+    assert extract_cohort(runs[:1], atlas, tmp_path / "one", **told | other).skipped == 1
+
+
 def test_a_run_is_one_task(tmp_path, runs, atlas, client):
     # what a task computes itself must not go back to the cluster: other runs would begin meanwhile
     def names(dask_scheduler: Any) -> set[str]:
