@@ -11,9 +11,9 @@ from daskroi.entities import in_order
 from daskroi.errors import DaskroiError, warn
 from daskroi.listing import list_folder, local_or_url
 from daskroi.paths import child_of, natural_key, printable, split_path
-from daskroi.remote import shown
 from daskroi.search import FILTERED, Found, as_images, beside, search
 from daskroi.selection import Selection
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd

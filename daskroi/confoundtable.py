@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from daskroi.bytesource import ByteSource
 from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
-from daskroi.remote import is_url, shown
+from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     import pandas as pd

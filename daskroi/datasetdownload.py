@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import shown
+from daskroi.urls import shown
 
 __all__ = ["DownloadError", "checksum_record", "download"]
 

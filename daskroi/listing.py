@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.paths import child_of, printable
-from daskroi.remote import filesystem, is_url, retried, shown
+from daskroi.remote import filesystem, retried
+from daskroi.urls import is_url, shown
 
 __all__ = ["Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
 

@@ -12,7 +12,7 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.listing import exists, local_or_url
 from daskroi.pairing import stem_of
 from daskroi.paths import child_of, dataset_root, fill_pattern, printable, split_path, without_query
-from daskroi.remote import is_url, shown
+from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError
 from daskroi.urls import (
     StorageOptions,
-    is_url,
     of_protocol,
     protocol_of,
     secrets_of,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from tenacity import Retrying
 
-__all__ = ["StorageOptions", "fetch", "filesystem", "identify", "is_url", "retried", "shown"]
+__all__ = ["check_ranges", "fetch", "filesystem", "identify", "retried"]
 
 _T = TypeVar("_T")
 
@@ -186,14 +185,16 @@ def check_ranges(url: str, options: StorageOptions, size: int) -> None:
         ) from None
 
 
-def retried(url: str, options: Mapping[str, Any], work: Callable[[], _T]) -> _T:
+def retried(
+    url: str, options: Mapping[str, Any], work: Callable[[], _T], *, writing: bool = False
+) -> _T:
     """Result of ``work``, tried again while what goes wrong may pass; errors name the URL."""
     try:
         return _retrying(url)(work)
     except DaskroiError:
         raise
     except Exception as error:  # each filesystem raises its own
-        raise _named(url, options, error) from _safe_cause(error, url, options)
+        raise _named(url, options, error, writing) from _safe_cause(error, url, options)
 
 
 def _retrying(url: str) -> Retrying:
@@ -249,7 +250,7 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _named(url: str, options: Mapping[str, Any], error: Exception) -> DaskroiError:
+def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool) -> DaskroiError:
     protocol, status = protocol_of(url), _status(error)
     kinds = {type(one).__name__ for one in _chain(error)}
     if any("Credential" in kind or "RefreshError" in kind for kind in kinds):
@@ -265,15 +266,22 @@ def _named(url: str, options: Mapping[str, Any], error: Exception) -> DaskroiErr
                 f"Check name and credentials; for a public bucket pass storage_options={public}, "
                 f"for a requester-pays one {payer}."
             )
-        return DaskroiPermissionError(f"{shown(url)}: the server forbids reading it. {remedy}")
+        what = "writing" if writing else "reading"
+        return DaskroiPermissionError(f"{shown(url)}: the server forbids {what} it. {remedy}")
     not_there = isinstance(error, FileNotFoundError) and not _passes(error)
     if status in (404, 410) or (status is None and not_there):
+        if writing:
+            return DaskroiNotFoundError(
+                f"{shown(url)}: cannot be written, there is no such bucket. Make it, or check "
+                "the URL."
+            )
         return DaskroiNotFoundError(f"{shown(url)}: no such file. Check the URL.")
     if status is not None:
         reason = f"the server answers with status {status}"
     else:
         deepest = list(_chain(error))[-1] if isinstance(error, FileNotFoundError) else error
-        reason = f"cannot be read ({_one_line(deepest) or type(deepest).__name__})"
+        verb = "written" if writing else "read"
+        reason = f"cannot be {verb} ({_one_line(deepest) or type(deepest).__name__})"
     return _failure(
         DaskroiError, error, url, options, reason, "Try again, or check the URL and the connection"
     )

@@ -13,8 +13,8 @@ from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.listing import TOGETHER, Folder, exists, forget, list_folder, local_or_url, walk
 from daskroi.pairing import IMAGES, FolderIndex, Run, candidates, ending_rank, stem_of
 from daskroi.paths import child_of, natural_key, printable, split_path, without_query
-from daskroi.remote import is_url, shown
 from daskroi.selection import Selection
+from daskroi.urls import is_url, shown
 
 __all__ = ["Found", "as_images", "beside", "search"]
 

@@ -195,7 +195,8 @@ def _of_filter(given: Any, storage_options: Any) -> list[Condition]:
 
 
 def _read(path: str, storage_options: Any) -> Any:
-    from daskroi.remote import filesystem, is_url, retried
+    from daskroi.remote import filesystem, retried
+    from daskroi.urls import is_url
 
     try:
         if is_url(path):

@@ -291,13 +291,18 @@ class _Remote(Target):
 
     def put(self, key: str, content: Mapping[str, Any]) -> None:
         body = json.dumps(content, indent=2).encode()
-        retried(self.place, self.options, lambda: self._fs.pipe_file(f"{self._path}/{key}", body))
+        retried(
+            self.place,
+            self.options,
+            lambda: self._fs.pipe_file(f"{self._path}/{key}", body),
+            writing=True,
+        )
 
     def delete(self, keys: set[str]) -> None:
         """Remove some files."""
         if keys:
             paths = [f"{self._path}/{key}" for key in sorted(keys)]
-            retried(self.place, self.options, lambda: self._fs.rm(paths))
+            retried(self.place, self.options, lambda: self._fs.rm(paths), writing=True)
 
     def sign(self, *, first: bool = False) -> None:
         """Say that this conversion goes on; ``first`` only if nobody does."""
@@ -314,7 +319,7 @@ class _Remote(Target):
                     self._fs.pipe_file(f"{self._path}/{CONVERSION}", body)
                 return True
 
-            if not retried(self.place, self.options, create):
+            if not retried(self.place, self.options, create, writing=True):
                 raise _busy(self.name)
         else:
             self.put(CONVERSION, note)

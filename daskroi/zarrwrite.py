@@ -280,7 +280,7 @@ def _write(
     array: zarr.Array[Any], target: Target, box: tuple[slice, ...], part: np.ndarray
 ) -> None:
     if is_url(target.place):
-        retried(target.place, target.options, lambda: array.__setitem__(box, part))
+        retried(target.place, target.options, lambda: array.__setitem__(box, part), writing=True)
     else:
         array[box] = part
 
