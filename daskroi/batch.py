@@ -7,7 +7,7 @@ runs → jobs → what is not up to date → a window of tasks → results writt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from inspect import signature
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import daskroi
 from daskroi import runstable
+from daskroi.beside import beside_of
 from daskroi.cohortatlas import cohort_atlases
 from daskroi.errors import DaskroiError
 from daskroi.job import LINK, Job, Work
@@ -30,7 +31,7 @@ from daskroi.planning import Plan, plan_of
 from daskroi.progress import show_progress
 from daskroi.recipe import Recipe
 from daskroi.runstable import RunsTable
-from daskroi.session import Session
+from daskroi.session import Checked, Session
 from daskroi.summary import Summary
 from daskroi.unsaid import keeping_warnings
 from daskroi.urls import is_url
@@ -59,6 +60,8 @@ def extract_cohort(
     stop_on_first_crash: bool = False,
     shard: Any = None,
     cohort_zarr: bool = False,
+    connectome: str | None = None,
+    parquet: bool = False,
     max_in_flight: int | None = None,
     memory: str | int | None = None,
     progress: bool = True,
@@ -100,6 +103,11 @@ def extract_cohort(
         machines that know nothing of each other.
     cohort_zarr : bool
         Have all runs in ``cohort.zarr`` as well; see Notes.
+    connectome : {None, "correlation", "covariance", "partial-correlation", "precision"}
+        Write such a matrix beside every run's series as well, ``…_relmat.tsv``; the last two with
+        Ledoit-Wolf shrinkage. Of series that are up to date it is made without reading the image.
+    parquet : bool
+        Write the series as ``…_timeseries.parquet`` as well. Needs pyarrow.
     max_in_flight : int, optional
         Runs submitted and not done; 2 for every thread of the workers if not given.
     memory : str or int, optional
@@ -165,12 +173,12 @@ def extract_cohort(
         total = None if total is None else len(range(number - 1, total, count))
     with ExitStack() as stack:
         work = _work(target, atlases, confounds, mask, storage_options, recipe, first)
+        work = replace(work, beside=beside_of(connectome, parquet))
         table = RunsTable(target, part)
         stack.callback(table.close)
         session = Session(work, table, overwrite, retry_failed)
         if dry_run:
-            found = ((c.job, c.status, c.reason) for c in session.checked(jobs))
-            return plan_of(found, work)
+            return _plan(session.checked(jobs), work)
         check_folder(target)
         runstable.sweep_tables(target)
         _describe_dataset(target, work.root)
@@ -183,6 +191,22 @@ def extract_cohort(
             session.zarr = InOrder(CohortZarr(target))
         session.run(jobs, window, stop_on_first_crash)
     return session.summary()
+
+
+def _plan(checked: Iterable[Checked], work: Work) -> Plan:
+    unread = 0
+
+    def to_read() -> Iterator[tuple[Job, str, str]]:
+        nonlocal unread
+        for one in checked:
+            if one.status == "to do" and not one.wanted:
+                unread += 1
+            else:
+                yield one.job, one.status, one.reason
+
+    plan = plan_of(to_read(), work)
+    plan.counts["to complete, without reading images"] = unread
+    return plan
 
 
 def _work(

@@ -71,6 +71,7 @@ def extract(
     resampling_target: str,
     storage_options: dict[str, Any] | None,
     no_standardize_confounds: bool,
+    connectome: str,
     **options: Any,
 ) -> None:
     """Extract region time series from the run IMAGE (.nii, .nii.gz or .nii.zarr) into OUT.
@@ -79,12 +80,19 @@ def extract(
     """
     import daskroi as dr
     from daskroi import store
+    from daskroi.beside import beside_of, ensure_beside
 
     started = time.perf_counter()
     store.check_folder(out, storage_options)
     loaded, files = _load_atlases(atlases, tables, background_label, seeds, radius, storage_options)
     run = dr.open_image(image, storage_options=storage_options)
     n_frames = run.sizes.get("time")
+    if connectome != "none" and n_frames is None:
+        raise DaskroiError(
+            f"{shown(image)}: --connectome {connectome} is of a run, and this is a single volume. "
+            "Leave it out."
+        )
+    beside = beside_of(None if connectome == "none" else connectome, parquet=False)
     found: Any = dr.extract(
         run,
         # a dict for one result per name; with a key "maps" it would be taken for nilearn's
@@ -118,14 +126,16 @@ def extract(
     computed = shown_compute([lazy[name] for name in stale], title, streamed) if stale else []
     for name, result in zip(stale, computed, strict=True):
         store.write_run(result, out, prefix, **told[name])
-    _report(
-        {
-            name: store.output_paths(lazy[name], out, prefix, storage_options=storage_options)
-            for name in lazy
-        },
-        stale,
-        started,
-    )
+    written = {
+        name: store.output_paths(lazy[name], out, prefix, storage_options=storage_options)
+        for name in lazy
+    }
+    ensure_beside(beside, written.values())
+    _report(written, stale, started)
+    for kind in beside:
+        for series in written.values():
+            for path in kind.files_of(series):
+                click.echo(str(path))
 
 
 def _load_atlases(

@@ -49,6 +49,7 @@ def bids(
     fd_thresh: float | None,
     dummy_scans: int | str | None,
     output_format: tuple[str, ...],
+    connectome: str,
     bids_filter_file: str | None,
     dry_run: bool,
     storage_options: dict[str, Any] | None,
@@ -87,6 +88,8 @@ def bids(
         "mask": None if mask == "none" else mask,
         "storage_options": storage_options,
         "cohort_zarr": "zarr" in output_format,
+        "parquet": "parquet" in output_format,
+        "connectome": None if connectome == "none" else connectome,
         **recipe,
         **options,
     }

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from daskroi.clioptions import NAN_POLICIES, RESAMPLING_TARGETS, STANDARDIZE, STRATEGIES, Width
+from daskroi.clioptions import (
+    NAN_POLICIES,
+    RESAMPLING_TARGETS,
+    STANDARDIZE,
+    STRATEGIES,
+    Width,
+    connectome_option,
+)
 from daskroi.terminal import Command, Option, storage_option, verbose_option
 
 __all__ = ["EPILOG", "BidsCommand", "bids_options"]
@@ -36,6 +43,7 @@ Written to OUT, a BIDS derivative (missing values are n/a):
   sub-01/func/<run>_atlas-<Name>_stat-<stat>_timeseries.tsv   a row per frame, a column per region
   sub-01/func/<run>_atlas-<Name>_stat-<stat>_timeseries.json  what was done, to what, by what
   sub-01/func/<run>_atlas-<Name>_stat-coverage_bold.tsv       fraction of each region in the image
+  sub-01/func/<run>_atlas-<Name>_stat-<measure>_relmat.tsv    with --connectome
   runs.tsv                                                    what became of every run
   logs/                                                       tracebacks of runs that failed
   cohort.zarr                                                 all runs, with --output-format zarr
@@ -251,12 +259,14 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
     ),
     _option(
         "--output-format",
-        type=Comma(("tsv", "zarr")),
+        type=Comma(("tsv", "zarr", "parquet")),
         default="tsv",
-        metavar="tsv,zarr",
+        metavar="tsv,zarr,parquet",
         group=OUTPUT,
-        help="zarr: all runs in cohort.zarr as well. Tables are written in any case.",
+        help="zarr: all runs in cohort.zarr as well. parquet: series as .parquet too. Tables are "
+        "written in any case.",
     ),
+    connectome_option(OUTPUT),
     _option(
         "--overwrite",
         is_flag=True,

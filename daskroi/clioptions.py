@@ -20,6 +20,7 @@ FILTERS = ("butterworth", "cosine", "none")
 RESAMPLING_TARGETS = ("data", "labels", "none")
 SPATIAL = ("auto", "fused", "voxelwise")
 MAPS_METHODS = ("mean", "lstsq")
+CONNECTOMES = ("none", "correlation", "covariance", "partial-correlation", "precision")
 
 IO, REGIONS, CLEANING, RUNNING = "Input and output", "Regions", "Cleaning", "Running"
 
@@ -40,6 +41,7 @@ Written to OUT, for each atlas (missing values are n/a):
   <run>_atlas-<Name>_stat-<strategy>_timeseries.tsv   a row per frame, a column per region
   <run>_atlas-<Name>_stat-<strategy>_timeseries.json  what was done, to what, by what
   <run>_atlas-<Name>_stat-coverage_bold.tsv           fraction of each region in the image
+  <run>_atlas-<Name>_stat-<measure>_relmat.tsv        with --connectome: regions by regions
 """
 
 
@@ -70,6 +72,18 @@ class Width(click.ParamType):
 
 def _option(*names: str, **settings: Any) -> Callable[..., Any]:
     return click.option(*names, cls=Option, **settings)
+
+
+def connectome_option(group: str) -> Callable[..., Any]:
+    """``--connectome``."""
+    return _option(
+        "--connectome",
+        type=click.Choice(CONNECTOMES),
+        default="none",
+        group=group,
+        help="Also write how series go together, a matrix per atlas. The last two are shrunk by "
+        "Ledoit and Wolf's method.",
+    )
 
 
 OPTIONS: tuple[Callable[..., Any], ...] = (
@@ -132,6 +146,7 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         group=IO,
         help="Folder for the results; made when missing.",
     ),
+    connectome_option(IO),
     _option(
         "--overwrite",
         is_flag=True,

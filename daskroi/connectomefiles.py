@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,6 +64,11 @@ class ConnectomeFiles:
         prefix, _, rest = series.timeseries.name.rpartition("_atlas-")
         return relmat_paths(series.timeseries.parent, prefix, rest.partition("_")[0], stat)
 
+    def files_of(self, series: Written) -> tuple[Target, ...]:
+        """The matrix and its sidecar."""
+        paths = self.paths_of(series)
+        return paths.matrix, paths.sidecar
+
     def is_current(self, series: Written) -> bool:
         """Whether the matrix of these series is there; their sidecar must be."""
         return relmat_is_current(self.paths_of(series), {SERIES: _hash(read_text(series.sidecar))})
@@ -84,7 +90,12 @@ class ConnectomeFiles:
             For ``Sources``; the name of the series' table if not given.
         """
         kind, shrinkage = CHOICES[self.choice]
-        matrix = connectome(result, kind, shrinkage=shrinkage)
+        # whether series were just computed or read back, the same bytes: by their sidecar alone
+        atlas = json.loads(sidecar)["Atlas"]
+        said = {"atlas": atlas.get("Name", ""), "atlas_hash": atlas.get("SHA256", "")}
+        matrix = connectome(
+            result.drop_attrs(deep=False).assign_attrs(said), kind, shrinkage=shrinkage
+        )
         return relmat_contents(
             matrix,
             self.paths_of(series),
@@ -106,8 +117,6 @@ class ConnectomeFiles:
             return False
         sidecar = read_text(series.sidecar)
         result = read_timeseries(series.timeseries)
-        atlas = series.timeseries.name.rpartition("_atlas-")[2].partition("_")[0]
-        result = result.assign_attrs(atlas=atlas)
         write_together(self.contents(result, series, sidecar, sources))
         return True
 

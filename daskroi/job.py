@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi import store
+from daskroi.beside import contents_beside, ensure_beside
 from daskroi.cohortatlas import SubjectAtlas
 from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
 from daskroi.nested import computing_here
-from daskroi.outputs import NotWrittenError, exists, write_together
+from daskroi.outcome import Outcome, failure
+from daskroi.outputs import exists, write_together
 from daskroi.partfiles import sweep
 from daskroi.paths import bids_uri
 from daskroi.runconfounds import nuisance_of, other_t_r
@@ -32,12 +33,13 @@ from daskroi.unsaid import kept_warnings
 if TYPE_CHECKING:
     import xarray as xr
 
+    from daskroi.beside import Beside
     from daskroi.confoundrecipe import ConfoundRecipe
     from daskroi.outputs import Target
     from daskroi.placement import AnyAtlas
     from daskroi.store import Written
 
-__all__ = ["LINK", "Job", "Outcome", "Work", "content_key", "failure", "run_job"]
+__all__ = ["LINK", "Job", "Work", "completed", "content_key", "run_job"]
 
 LINK = "preprocessed"  # what dataset_description.json calls the dataset the runs are from
 
@@ -78,46 +80,6 @@ class Job:
         return {"image": self.image, **dict(self.entities)}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run: small, whatever the size of the run.
-
-    Parameters
-    ----------
-    status : {"ok", "failed"}
-    reason : str
-        Of a failure, in one line.
-    trace : str
-        Of a failure: the traceback.
-    key : str
-        Of a failure that will come again with the same input: the run's content key.
-    fatal : bool
-        Results cannot be written: the next runs would fail as well.
-    seconds, peak_bytes, read_bytes : numbers
-        Time; largest memory of the process meanwhile; size of the image file.
-    frames, kept, lost : int
-        Frames of the run, those not censored; regions without a voxel, of all atlases.
-    warnings : tuple of str
-    files : tuple of dict of str to str
-        Results as text, a dict per atlas, by path below the output folder, where the worker does
-        not see that folder. Empty otherwise: they are written.
-    """
-
-    status: str = "ok"
-    reason: str = ""
-    trace: str = ""
-    key: str = ""
-    fatal: bool = False
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    read_bytes: int = 0
-    frames: int = 0
-    kept: int = 0
-    lost: int = 0
-    warnings: tuple[str, ...] = ()
-    files: tuple[dict[str, str], ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class Work:
     """What is done to every run, and where results go.
@@ -141,6 +103,8 @@ class Work:
         Folder of the dataset, for BIDS URIs.
     memory : int or None
         Bytes that runs in one process may need together, where Dask has no limit for it.
+    beside : tuple of Beside
+        What else is made of a run's series.
     """
 
     out: Target
@@ -153,6 +117,7 @@ class Work:
     token: str = ""
     root: str = ""
     memory: int | None = None
+    beside: tuple[Beside, ...] = ()
 
     def mask_of(self, job: Job) -> str | None:
         """Path of the mask that a run gets."""
@@ -233,6 +198,15 @@ class Work:
                 found[name] = why
         return found
 
+    def incomplete(self, job: Job, stale: Iterable[str]) -> bool:
+        """Whether something is missing beside series that are not stale."""
+        there = [paths for name, paths in self.paths_of(job).items() if name not in set(stale)]
+        return not all(kind.is_current(paths) for kind in self.beside for paths in there)
+
+    def key_of(self, identities: Mapping[str, Any]) -> str:
+        """Hash of what results of a run would be made of, and of what would be made."""
+        return content_key({**identities, **({"Beside": self.beside} if self.beside else {})})
+
     def sources_of(self, inputs: Mapping[str, Any]) -> list[str]:
         """Input files as BIDS URIs, where they are in the dataset."""
         paths = [file["Path"] for files in inputs.values() for file in files]
@@ -258,7 +232,8 @@ def run_job(job: Job, work: Work, wanted: tuple[str, ...] | None = None) -> Outc
     job : Job
     work : Work
     wanted : tuple of str, optional
-        Atlases whose results are to be made; all if not given.
+        Atlases whose results are to be made; all if not given. Of the others there are series, and
+        what is missing beside these is made.
 
     Returns
     -------
@@ -270,8 +245,9 @@ def run_job(job: Job, work: Work, wanted: tuple[str, ...] | None = None) -> Outc
     with kept_warnings() as said, computing_here():
         try:
             identities = work.identities(job)
-            key = content_key(identities)
-            outcome = _extract_and_write(job, work, identities, wanted or tuple(work.atlases))
+            key = work.key_of(identities)
+            every = tuple(work.atlases)
+            outcome = _run(job, work, identities, every if wanted is None else wanted)
         except Exception as error:
             outcome = failure(error, key)
     return replace(
@@ -282,19 +258,39 @@ def run_job(job: Job, work: Work, wanted: tuple[str, ...] | None = None) -> Outc
     )
 
 
-def failure(error: BaseException, key: str = "") -> Outcome:
-    """A failed run's outcome; ``key`` is kept only where the input is to blame."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    fatal = isinstance(error, NotWrittenError)
-    expected = isinstance(error, DaskroiError)
-    if not expected:
-        reason = f"{type(error).__name__}: {reason}"
-    trace = "".join(traceback.format_exception(error))
-    return Outcome("failed", reason, trace, key if expected and not fatal else "", fatal)
+def _run(job: Job, work: Work, identities: Mapping[str, Any], wanted: tuple[str, ...]) -> Outcome:
+    there = not work.token or exists(work.out / work.token)
+    outcome = _extract_and_write(job, work, identities, wanted, there) if wanted else Outcome()
+    others = {n: p for n, p in work.paths_of(job).items() if n not in wanted}
+    if not (work.beside and others) or outcome.status != "ok":
+        return outcome
+    if not there:
+        return replace(outcome, incomplete=tuple(others))
+    frames, kept, lost = ensure_beside(work.beside, others.values())
+    return outcome if wanted else replace(outcome, frames=frames, kept=kept, lost=lost)
+
+
+def completed(job: Job, work: Work, outcome: Outcome) -> Outcome:
+    """What a worker could not do that does not see the output folder, done here.
+
+    Raises
+    ------
+    DaskroiError
+        As `daskroi.beside.ensure_beside`, or the files cannot be written.
+    """
+    for files in outcome.files:
+        write_together({work.out / name: content for name, content in files.items()})
+    if outcome.incomplete:
+        paths = work.paths_of(job)
+        there = [paths[name] for name in outcome.incomplete]
+        frames, kept, lost = ensure_beside(work.beside, there)
+        if not outcome.frames:
+            return replace(outcome, frames=frames, kept=kept, lost=lost)
+    return outcome
 
 
 def _extract_and_write(
-    job: Job, work: Work, identities: Mapping[str, Any], wanted: tuple[str, ...]
+    job: Job, work: Work, identities: Mapping[str, Any], wanted: tuple[str, ...], there: bool
 ) -> Outcome:
     import dask
 
@@ -306,14 +302,20 @@ def _extract_and_write(
     with gate(work.memory).reserve(memory_of(run, regions, work.resampled_voxels)):
         # one thread: runs are what is parallel, and a stream has a reader of its own besides
         computed = dask.compute(*lazy.values(), scheduler="synchronous")
-    there = not work.token or exists(work.out / work.token)
     kept, lost, files = n_frames, 0, []
+    problem: DaskroiError | None = None
     for (name, paths), result in zip(
         ((n, p) for n, p in work.paths_of(job).items() if n in lazy), computed, strict=True
     ):
         sources = work.sources_of(identities[name]["Inputs"])
         sidecar = sidecar_of(result, None, n_frames, sources) | identities[name] | censored
-        texts = store.contents(result, paths, sidecar)
+        texts: dict[Target, str | bytes] = {**store.contents(result, paths, sidecar)}
+        try:
+            # first: the sidecar stands for all being there
+            text = str(texts[paths.sidecar])
+            texts = contents_beside(work.beside, result, paths, text) | texts
+        except DaskroiError as error:
+            problem = problem or error  # of the series nothing is wrong
         if there:
             sweep(paths.sidecar.parent, f"{job.prefix}_atlas-")
             write_together(texts)
@@ -322,6 +324,8 @@ def _extract_and_write(
             files.append({folder + path.name: text for path, text in texts.items()})
         kept = result.sizes.get("time", 1)
         lost += int(np.count_nonzero(~(result.coords["coverage"].values > 0)))
+    if problem is not None:
+        return replace(failure(problem, work.key_of(identities)), files=tuple(files))
     size = bytes_to_read(job.image, identities[wanted[0]]["Inputs"]["image"][0]["Size"], run)
     return Outcome(
         frames=n_frames or 1, kept=kept or 1, lost=lost, read_bytes=size, files=tuple(files)

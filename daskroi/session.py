@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from daskroi import runstable
 from daskroi.errors import DaskroiError
-from daskroi.job import Job, Outcome, Work, content_key, failure
-from daskroi.outputs import NotWrittenError, write_together
+from daskroi.job import Job, Work, completed
+from daskroi.outcome import Outcome, failure
+from daskroi.outputs import NotWrittenError
 from daskroi.progress import Progress, show_progress
 from daskroi.summary import Summary
 from daskroi.urls import is_url
@@ -40,7 +41,7 @@ class Checked:
     job: Job
     status: str  # "to do", "skipped" or "failed"
     reason: str = ""
-    wanted: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()  # none, of a run to do: only something beside its series
     outcome: Outcome | None = None
 
 
@@ -115,14 +116,15 @@ class Session:
         every = tuple(self.work.atlases)
         try:
             identities = self.work.identities(job)
-            key = content_key(identities)
+            key = self.work.key_of(identities)
             stale = self.work.stale(job, identities)
+            complete = not stale and not self.work.incomplete(job, stale)
         except DaskroiError as error:
             outcome = failure(error)
             return Checked(job, "failed", outcome.reason, outcome=outcome)
         if self.overwrite:
             return Checked(job, "to do", wanted=every)
-        if not stale:
+        if complete:
             return Checked(job, "skipped")
         if not self.retry_failed:
             before = runstable.failed_before(self.work.out, job, key)
@@ -136,8 +138,10 @@ class Session:
         found = window.next(SECONDS_BETWEEN_TICKS)
         if found is not None:
             job, outcome = found
-            if outcome.status == "ok":
-                outcome = self._written_here(outcome)
+            try:
+                outcome = completed(job, self.work, outcome)
+            except DaskroiError as error:
+                outcome = failure(error)
             why = self._why.pop(job.position, "")
             self._note(job, outcome.status, outcome, why if outcome.status == "ok" else "")
             if outcome.fatal and isinstance(self.work.out, Path) and self._stop is None:
@@ -146,15 +150,6 @@ class Session:
                     "skipped."
                 )
         self._tick(window)
-
-    def _written_here(self, outcome: Outcome) -> Outcome:
-        """Write what a worker that does not see the folder has sent."""
-        try:
-            for texts in outcome.files:
-                write_together({self.work.out / name: text for name, text in texts.items()})
-        except DaskroiError as error:
-            return failure(error)
-        return outcome
 
     def _note(self, job: Job, status: str, outcome: Outcome | None, reason: str) -> None:
         if outcome is not None and outcome.status == "failed":

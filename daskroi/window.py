@@ -15,7 +15,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from daskroi.errors import DaskroiError
-from daskroi.job import Job, Outcome, Work, failure, run_job
+from daskroi.job import Job, Work, run_job
+from daskroi.outcome import Outcome, failure
 
 if TYPE_CHECKING:
     from distributed import Client, Future

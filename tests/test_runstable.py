@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from daskroi.errors import DaskroiError
-from daskroi.job import Job, Outcome
+from daskroi.job import Job
+from daskroi.outcome import Outcome
 from daskroi.runstable import (
     COLUMNS,
     RunsTable,

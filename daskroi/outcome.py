@@ -1,0 +1,66 @@
+"""What became of a run."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from daskroi.errors import DaskroiError
+from daskroi.outputs import NotWrittenError
+
+__all__ = ["Outcome", "failure"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: small, whatever the size of the run.
+
+    Parameters
+    ----------
+    status : {"ok", "failed"}
+    reason : str
+        Of a failure, in one line.
+    trace : str
+        Of a failure: the traceback.
+    key : str
+        Of a failure that will come again with the same input: the run's content key.
+    fatal : bool
+        Results cannot be written: the next runs would fail as well.
+    seconds, peak_bytes, read_bytes : numbers
+        Time; largest memory of the process meanwhile; size of the image file.
+    frames, kept, lost : int
+        Frames of the run, those not censored; regions without a voxel, of all atlases.
+    warnings : tuple of str
+    files : tuple of dict of str to str or bytes
+        Results, a dict per atlas, by path below the output folder, where the worker does not see
+        that folder. Empty otherwise: they are written.
+    incomplete : tuple of str
+        Atlases whose series are in place, where the worker does not see them: what belongs beside
+        them may be missing still.
+    """
+
+    status: str = "ok"
+    reason: str = ""
+    trace: str = ""
+    key: str = ""
+    fatal: bool = False
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    read_bytes: int = 0
+    frames: int = 0
+    kept: int = 0
+    lost: int = 0
+    warnings: tuple[str, ...] = ()
+    files: tuple[dict[str, str | bytes], ...] = ()
+    incomplete: tuple[str, ...] = ()
+
+
+def failure(error: BaseException, key: str = "") -> Outcome:
+    """A failed run's outcome; ``key`` is kept only where the input is to blame."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    fatal = isinstance(error, NotWrittenError)
+    expected = isinstance(error, DaskroiError)
+    if not expected:
+        reason = f"{type(error).__name__}: {reason}"
+    trace = "".join(traceback.format_exception(error))
+    return Outcome("failed", reason, trace, key if expected and not fatal else "", fatal)
