@@ -211,7 +211,7 @@ np.save({out}, high_variance_confounds({bold}))
          ours('dr.extract({bold}, {atlas}, smoothing_fwhm=6, strategy="median")', **GZ),
          (theirs('smoothing_fwhm=6, strategy="median"', **GZ),)),
     Case("zarr-mean", ".nii.zarr, mean, z-score", ours(MEAN, **ZARR),
-         (replace_who(ours(MEAN, **GZ), ".nii.gz"),), faster=1.5),
+         (replace_who(ours(MEAN, **GZ), ".nii.gz"),)),
     Case("zarr-convert", ".nii.gz converted to .nii.zarr",
          Program("daskroi", CONVERT, {"bold": GZ["bold"]}),
          (replace_who(ours(MEAN, **GZ), "extracting from it"),), compare=False),
