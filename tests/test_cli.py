@@ -23,9 +23,10 @@ from click.testing import CliRunner, Result
 from nilearn.maskers import NiftiLabelsMasker
 
 import daskroi as dr
-from daskroi import clioptions, kernels, recipe, store, terminal
+from daskroi import clioptions, connectomefiles, kernels, recipe, store, terminal
 from daskroi.cli import main
 from daskroi.errors import DaskroiError
+from daskroi.relmat import read_relmat
 from daskroi.steps import FILTERS, STANDARDIZE
 
 SHAPE = (6, 7, 5)
@@ -141,6 +142,37 @@ def test_extract_writes_what_extract_gives(files, tmp_path):
     assert sidecar["Sources"] == [str(files.image), str(files.atlas), str(files.table)]
     assert sidecar["Recipe"]["strategy"] == "mean"
     assert sidecar["Regions"]["n_voxels"] == [20, 20, 20, 20]
+
+
+def test_the_connectome_beside_the_series(files, tmp_path, monkeypatch):
+    args = ("extract", files.image, "--atlas", files.atlas, "-o", tmp_path)
+    told = ("--connectome", "covariance")
+    check_ok(invoke(*args))
+    # of series that are up to date, without another look at the image
+    monkeypatch.setattr("daskroi.cli.shown_compute", None)
+    done = check_ok(invoke(*args, *told))
+    assert "up to date, skipped" in done.stderr
+    matrix = tmp_path / f"{PREFIX}_atlas-Block_stat-covariance_relmat.tsv"
+    assert done.stdout.splitlines()[-2:] == [str(matrix), str(matrix.with_suffix(".json"))]
+    series = store.read_timeseries(next(tmp_path.glob("*_timeseries.tsv")))
+    expected = dr.connectome(series, "covariance", shrinkage=None)
+    np.testing.assert_array_equal(read_relmat(matrix), expected)
+    before = matrix.read_bytes()
+    # with other series it is made again
+    monkeypatch.undo()
+    check_ok(invoke(*args, *told, "--detrend"))
+    assert matrix.read_bytes() != before
+    check_ok(invoke(*args, *told))
+    assert matrix.read_bytes() == before
+
+
+def test_a_single_volume_has_no_connectome(files, tmp_path):
+    volume = images.save(nib.load(files.plain).slicer[..., 0], tmp_path / "volume.nii")
+    args = ("extract", volume, "--atlas", files.atlas, "-o", tmp_path / "out")
+    done = invoke(*args, "--connectome", "correlation")
+    assert done.exit_code == 1
+    assert "volume.nii: --connectome correlation is of a run" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("plan", ["auto", "stream", "blocks"])
@@ -944,8 +976,11 @@ def test_help_says_what_there_is():
     for text in ("[default: mean]", "Cutoff in Hz", "--t-r SECONDS", "--columns 'trans_?'"):
         assert text in done.stdout
     assert {c.split()[0] for c in _commands(check_ok(invoke("--help")).stdout)} == {
+        "bids",
+        "convert",
         "demo",
         "extract",
+        "report",
     }
     assert check_ok(invoke("--version")).stdout == f"daskroi {dr.__version__}\n"
 
@@ -960,6 +995,7 @@ def test_choices_are_those_of_the_library():
     assert set(clioptions.STANDARDIZE) == {s or "none" for s in STANDARDIZE}
     assert set(clioptions.FILTERS) == {f or "none" for f in FILTERS}
     assert recipe.SPATIAL == clioptions.SPATIAL
+    assert ("none", *connectomefiles.CHOICES) == clioptions.CONNECTOMES
     assert recipe.MAPS_METHODS == clioptions.MAPS_METHODS
     targets = {t or "none" for t in recipe.RESAMPLING_TARGETS}
     assert set(clioptions.RESAMPLING_TARGETS) == targets

@@ -23,6 +23,7 @@ from daskroi import clioptions
 from daskroi.batch import extract_cohort
 from daskroi.clibids import bids
 from daskroi.clibidsoptions import OPTIONS
+from daskroi.errors import DaskroiError
 from daskroi.terminal import Group
 
 FLAGS = """
@@ -30,11 +31,20 @@ FLAGS = """
 --mask --min-coverage --nuisance-regressors -p --fd-thresh --dummy-scans --low-pass --high-pass
 --smoothing --t-r --standardize --n-procs --mem -w --work-dir -v --version --dry-run
 --stop-on-first-crash --overwrite --shard --scheduler --scheduler-file --storage-option
---output-format --nan-policy --retry-failed
+--output-format --nan-policy --retry-failed --connectome
 """
 MANY = """
 --participant_label 01 sub-03 --atlases P=P_dseg.nii.gz -p trans_? csf --fd-thresh 0.5
 --dummy-scans 1 --standardize zscore_sample --detrend --min-coverage 0 --output-format tsv,zarr
+--connectome correlation
+"""
+# what the flags of cleaning and running come to
+ALL = """
+--low-pass 0.1 --high_pass 0.01 --smoothing 5 --t-r 2 --nan-policy omit --strategy median
+--nprocs 2 --mem 2000 -w scratch --scheduler local --space MNI152NLin6Asym --task-id task-rest
+--run-id 1 --session-id ses-1 --res 2 --stop-on-first-crash --overwrite --shard 1/2 --verbose
+--mask none --bids-filter-file filters.json --storage-option anon=true
+--output-format tsv,parquet --min-coverage 0.25 --retry-failed --fd-thresh 0.4 --dummy-scans auto
 """
 
 
@@ -87,10 +97,12 @@ def test_results_are_those_of_the_function(tmp_path, folder, run):
         standardize="zscore_sample",
         detrend=True,
         cohort_zarr=True,
+        connectome="correlation",
         client="threads",
         progress=False,
     )
     expected = outputs_of(tmp_path / "api")
+    assert sum(name.endswith("_relmat.tsv") for name in expected) == 2
     assert outputs_of(tmp_path / "cli") == expected
     assert len(expected) > 10
     again = run(tmp_path / "cli", "--atlases", "P=P_dseg.nii.gz", "--participant-label", "01")
@@ -237,6 +249,70 @@ def test_help_names_every_flag_and_imports_nothing_heavy():
     assert done.stdout.rstrip().endswith("[]")
     for flag in FLAGS.split():
         assert re.search(rf"(?<![\w-]){flag}\b", done.stdout), flag
+
+
+def test_every_flag_arrives(tmp_path, folder, run, monkeypatch):
+    seen: dict[str, Any] = {}
+
+    def find(where: str, **told: Any) -> Any:
+        seen.update(told, where=where)
+        return cohorts.find_runs(folder / "in")
+
+    def extract(*_: Any, **told: Any) -> None:
+        seen.update(told)
+        raise DaskroiError("enough")
+
+    def client(**told: Any) -> Any:
+        from contextlib import nullcontext
+
+        seen.update(told)
+        return nullcontext("a client")
+
+    monkeypatch.setattr("daskroi.cohort.find_runs", find)
+    monkeypatch.setattr("daskroi.batch.extract_cohort", extract)
+    monkeypatch.setattr("daskroi.clibids._client", client)
+    done = run(tmp_path, "--atlases", "P_dseg.nii.gz", *ALL.split())
+    assert "enough" in done.output
+    expected = {
+        "low_pass": 0.1,
+        "high_pass": 0.01,
+        "smoothing_fwhm": 5.0,
+        "t_r": 2.0,
+        "nan_policy": "omit",
+        "strategy": "median",
+        "n_procs": 2,
+        "mem": "2000",
+        "work_dir": "scratch",
+        "scheduler": "local",
+        "scheduler_file": None,
+        "space": ("MNI152NLin6Asym",),
+        "task_id": ("task-rest",),
+        "run_id": ("1",),
+        "session_id": ("ses-1",),
+        "res": ("2",),
+        "bids_filter": "filters.json",
+        "stop_on_first_crash": True,
+        "overwrite": True,
+        "retry_failed": True,
+        "shard": "1/2",
+        "mask": None,
+        "storage_options": {"anon": True},
+        "cohort_zarr": False,
+        "parquet": True,
+        "connectome": None,
+        "min_coverage": 0.25,
+        "confounds": {"strategy": "none", "fd_threshold": 0.4, "n_dummy": "auto"},
+        "client": "a client",
+    }
+    assert {name: seen[name] for name in expected} == expected
+
+
+def test_parquet_without_pyarrow_is_said_at_once(tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    done = run(tmp_path / "out", "--atlases", "P_dseg.nii.gz", "--output-format", "parquet")
+    assert done.exit_code == 1
+    assert "pip install 'daskroi[parquet]'" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_choices_are_those_of_extract():
