@@ -74,7 +74,7 @@ def execute(notebook: Any, folder: Path, environment: Mapping[str, str] | None =
             resources={"metadata": {"path": str(folder)}},
         )
         client.execute()
-    return tidy(notebook)
+    return tidy(notebook, folder)
 
 
 @contextmanager
@@ -105,8 +105,10 @@ def _environment(folder: Path, more: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(old)
 
 
-def tidy(notebook: Any) -> Any:
-    """Leave nothing of the machine and the moment in it."""
+def tidy(notebook: Any, folder: Path) -> Any:
+    """Leave nothing of the machine and the moment in it: paths become relative to ``folder``."""
+    # a notebook makes itself a folder in the temporary one and works there
+    made = re.compile(rf"({re.escape(str(folder))}|{re.escape(tempfile.gettempdir())}/tmp\w+)/")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -116,10 +118,14 @@ def tidy(notebook: Any) -> Any:
         cell.metadata.pop("execution", None)
         for output in cell.outputs:
             output.pop("transient", None)
+            if "text" in output:
+                output.text = made.sub("", output.text)
+            for kind, value in output.get("data", {}).items():
+                if kind.startswith("text/"):
+                    output.data[kind] = made.sub("", value)
             if "data" in output:
                 output.metadata = {}
-                html = "".join(output.data.get("text/html", ""))
-                if _ONLY_TEXT.search(html):
+                if _ONLY_TEXT.search(output.data.get("text/html", "")):
                     del output.data["text/html"]
                 if "image/png" in output.data:
                     output.data["image/png"] = _smaller(output.data["image/png"])
@@ -146,7 +152,7 @@ def text_of(cell: Any) -> str:
         if output.output_type == "stream":
             parts.append(output.text)
         elif "data" in output and "image/png" not in output.data:
-            parts.append("".join(output.data.get("text/plain", "")))
+            parts.append(output.data.get("text/plain", ""))
     return " ".join(_ESCAPES.sub("", "\n".join(parts)).split())
 
 

@@ -60,16 +60,15 @@ def test_outputs_read_well(path: Path) -> None:
     assert path.stat().st_size < 300_000
     notebook = read(path)
     outputs = [o for cell in code_of(notebook) for o in cell.outputs]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 2
+    assert any("image/png" in o.get("data", {}) for o in outputs)
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     # pictures are base64, in which anything may occur
     shown = " ".join(
         str({k: v for k, v in o.get("data", {"": o.get("text")}).items() if k != "image/png"})
         for o in outputs
     )
-    for machine in (str(Path.home()), str(Path.cwd()), "/tmp/", "/home/", "/root/", "/work/", "\\r"):
-        assert machine not in shown
-    assert not re.search(r"Warning:|Traceback|\d+%\||━", shown)
+    assert not re.search(r"(?<![\w:/<])/\w[\w.-]*/\w", shown), "an absolute path"
+    assert not re.search(r"Warning:|Traceback \(|\d+%\||━", shown)
     assert "<iframe" not in shown
 
 
@@ -81,7 +80,7 @@ def test_they_are_short_and_begin_with_a_title(path: Path) -> None:
     assert lines < 180
     for cell in code_of(notebook):
         compile(re.sub(r";\s*$", "", cell.source), path.name, "exec")
-        assert max(map(len, cell.source.splitlines())) <= 110
+        assert max(map(len, cell.source.splitlines())) <= 100
 
 
 def test_links_lead_somewhere(path: Path) -> None:
