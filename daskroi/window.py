@@ -12,6 +12,8 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from daskroi.errors import DaskroiError
@@ -137,6 +139,7 @@ class ClusterWindow(Window):
         self._done: queue.SimpleQueue[tuple[int, Future]] = queue.SimpleQueue()
         self._running: dict[int, tuple[Job, Future]] = {}
         self._ready: deque[tuple[Job, Outcome]] = deque()
+        self._lost: list[tuple[int, Future]] = []
         # one group for the scheduler's bookkeeping, however many runs there are
         self._group = f"daskroi-run-{uuid.uuid4().hex}"
         self._looked = -math.inf
@@ -177,9 +180,10 @@ class ClusterWindow(Window):
     def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
         """Have a job done, for these atlases."""
         position = job.position
-        future = self._client.submit(
-            run_job, job, self._shared, wanted, key=(self._group, position), pure=False
-        )
+        with self._lost_said():
+            future = self._client.submit(
+                run_job, job, self._shared, wanted, key=(self._group, position), pure=False
+            )
         self._running[position] = (job, future)
         future.add_done_callback(lambda f, p=position: self._done.put((p, f)))
 
@@ -197,18 +201,24 @@ class ClusterWindow(Window):
 
     def _gather(self, timeout: float) -> None:
         """Wait for something that is done, and fetch all that is."""
-        done = []
+        done: list[tuple[int, Future]] = []
         try:
             done.append(self._done.get(timeout=timeout))
             while True:
                 done.append(self._done.get_nowait())
         except queue.Empty:
             pass
-        if not done or any(future.status in ("cancelled", "lost") for _, future in done):
+        # a worker that dies with a result takes it along: the scheduler has it made again, and the
+        # future, which was done, is so once more. Its callbacks do not wait for that
+        done += self._lost
+        self._lost = [(p, future) for p, future in done if future.status in ("lost", "pending")]
+        done = [(p, future) for p, future in done if future.status not in ("lost", "pending")]
+        if not done or any(future.status == "cancelled" for _, future in done):
             self._check(certainly=bool(done))
         finished = [(p, future) for p, future in done if future.status == "finished"]
         # one question to the workers for all: 1 ms each otherwise
-        outcomes = self._client.gather([future for _, future in finished], errors="skip")
+        with self._lost_said():
+            outcomes = self._client.gather([future for _, future in finished], errors="skip")
         if len(outcomes) == len(finished):
             for (position, _), outcome in zip(finished, outcomes, strict=True):
                 self._ready.append((self._running.pop(position)[0], outcome))
@@ -217,6 +227,17 @@ class ClusterWindow(Window):
                 job, _ = self._running.pop(position)
                 self._ready.append((job, self._fetched(job, future)))
             future.release()
+
+    @contextmanager
+    def _lost_said(self) -> Iterator[None]:
+        """A scheduler that goes just while it is asked: told from any other error by its kind."""
+        from distributed import CancelledError
+        from distributed.client import ClosedClientError
+
+        try:
+            yield
+        except (OSError, TimeoutError, CancelledError, ClosedClientError):
+            self._check(certainly=True)
 
     def _fetched(self, job: Job, future: Future) -> Outcome:
         try:

@@ -6,31 +6,49 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# `python -m dask`, but ended by the system when the process that started it is killed
+MORTAL = """
+import ctypes, signal, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+from dask.cli import run_cli
+run_cli()
+"""
 
 
 @contextmanager
 def dask_process(*args: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
     """``dask ARGS`` on loopback, ended at the end; what it says is only shown when it fails."""
-    command = [sys.executable, "-m", "dask", *args, "--host", "127.0.0.1"]
+    command = [sys.executable, "-c", MORTAL, *args, "--host", "127.0.0.1"]
     command += ["--dashboard-address", "127.0.0.1:0"]
     env = os.environ | dict(env or {})
     # what tests send is unpickled there, by name
     here = os.path.dirname(os.path.abspath(__file__))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), here)))
-    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
+    # a pipe that nobody reads is full after 64 kB, as when a scheduler is lost; then all stands
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, env=env, stderr=said)
         try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield process
+        except BaseException as error:
+            said.seek(0)
+            error.add_note(said.read()[-10_000:])
+            raise
+        finally:
+            process.terminate()
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(20)
+            finally:  # also when a test's time is up right here
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -54,7 +72,7 @@ def address_in(file: Path, process: subprocess.Popen) -> str:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(process.communicate()[1])
+            raise RuntimeError(f"dask ended with {process.returncode}")
         try:
             return str(json.loads(file.read_text())["address"])
         except (OSError, ValueError):

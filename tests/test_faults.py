@@ -176,6 +176,43 @@ def test_a_worker_that_dies_of_a_run_every_time(tmp_path, runs, undisturbed):
     assert outputs_of(out) == undisturbed
 
 
+def test_a_worker_that_dies_with_a_result_is_not_the_scheduler_lost(tmp_path):
+    from distributed import Client, LocalCluster
+
+    from daskroi.job import Job, Work
+    from daskroi.window import ClusterWindow
+
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            memory_limit="1GiB",
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        window = ClusterWindow(client, Work(tmp_path, {}))
+        window.submit(Job(0, "sub-01", str(tmp_path / "gone.nii")), ("A",))
+
+        def holders() -> list[str]:
+            where = {str(key): workers for key, workers in client.who_has().items()}
+            return [w for key, workers in where.items() if key.endswith(", 0)") for w in workers]
+
+        wait_for(holders)
+        [address] = holders()
+        os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
+        wait_for(lambda: address not in holders())
+        deadline = time.monotonic() + 60
+        found = None
+        while found is None and time.monotonic() < deadline:
+            found = window.next(0.25)
+        assert found is not None
+        assert "gone.nii: cannot be found" in found[1].reason
+        assert window.busy == 0
+        window.close()
+
+
 CLIENT = """
 import sys
 from pathlib import Path
