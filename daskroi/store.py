@@ -76,7 +76,8 @@ def run_prefix(image: str | os.PathLike[str]) -> str:
     >>> run_prefix("/data/my run.nii")
     'my-run'
     """
-    stem = re.sub(r"\.(nii|img|hdr|mgz|mgh)?(\.gz)?$", "", os.path.basename(os.fspath(image)))
+    name = os.path.basename(os.fspath(image).rstrip("/"))
+    stem = re.sub(r"(\.nii|\.img|\.hdr|\.mgz|\.mgh)?(\.gz|\.zarr)?$", "", name)
     *entities, _ = stem.split("_")
     if entities and all(re.fullmatch(r"[A-Za-z0-9]+-[A-Za-z0-9+]+", e) for e in entities):
         kept = [e for e in entities if e.split("-")[0] not in LEFT_OUT]

@@ -63,6 +63,8 @@ def result(
 @pytest.mark.parametrize(
     ("image", "prefix"),
     [
+        ("s3://bucket/sub-01_task-rest_desc-preproc_bold.nii.zarr", "sub-01_task-rest"),
+        ("o.nii.zarr/", "o"),
         (
             "sub-01_ses-2_task-rest_acq-x_run-1_space-MNI_desc-preproc_bold.nii.gz",
             "sub-01_ses-2_task-rest_acq-x_run-1_space-MNI",
