@@ -79,7 +79,7 @@ def execute(notebook: Any, folder: Path, environment: Mapping[str, str] | None =
 
 @contextmanager
 def _environment(folder: Path, more: Mapping[str, str]) -> Iterator[None]:
-    import matplotlib
+    import matplotlib.font_manager  # a kernel that has to look for fonts first says so
 
     home = folder / "home"
     home.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def _environment(folder: Path, more: Mapping[str, str]) -> Iterator[None]:
         # nothing answers there: data by name are not found, on no machine
         "DASKROI_DATASETS_URL": "http://127.0.0.1:9",
         "DASKROI_CACHE": str(home / "cache"),
-        # with the fonts found already, which takes seconds
+        # with the fonts that were found
         "MPLCONFIGDIR": matplotlib.get_cachedir(),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         **{name: str(home / name.lower()) for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR")},
