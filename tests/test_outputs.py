@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def test_remote_inputs_are_known_by_size_and_version(tmp_path, place, series):
         store.write_run(series, tmp_path, "y", inputs=gone, storage_options=options)
 
 
+def own_instance(s3: dict[str, Any], number: int) -> dict[str, Any]:
+    """Options by which a filesystem is made anew: one keeps the methods it was made with.
+
+    Clearing the cache of all would close, in this test, the sessions that others have left.
+    """
+    return s3 | {"default_block_size": (6 << 20) + number}
+
+
 def test_files_come_in_order_and_the_sidecar_last(s3, series, monkeypatch):
     import s3fs
 
@@ -104,11 +113,11 @@ def test_files_come_in_order_and_the_sidecar_last(s3, series, monkeypatch):
             return await real(self, path, *args, **kwargs)
 
         monkeypatch.setattr(s3fs.S3FileSystem, name, noted)
-    s3fs.S3FileSystem.clear_instance_cache()  # an instance keeps the methods it was made with
     for _ in range(2):
-        store.write_run(series, "s3://bucket/order", "x", storage_options=s3)
+        store.write_run(series, "s3://bucket/order", "x", storage_options=own_instance(s3, 0))
     puts = [("_pipe_file", f) for f in ("timeseries.tsv", "bold.tsv", "timeseries.json")]
-    assert calls == [*puts, ("_rm_file", "timeseries.json"), *puts]
+    # on a busy machine a request may be tried again
+    assert [call for call, _ in groupby(calls)] == [*puts, ("_rm_file", "timeseries.json"), *puts]
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
@@ -125,10 +134,9 @@ def test_a_failed_put_leaves_nothing(s3, series, monkeypatch, nth):
         return await real(self, *args, **kwargs)
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", broken)
-    s3fs.S3FileSystem.clear_instance_cache()
     url = f"s3://bucket/failed{nth}"
     with pytest.raises(DaskroiError, match=rf"failed{nth}: results cannot be written") as error:
-        store.write_run(series, url, "x", storage_options=s3)
+        store.write_run(series, url, "x", storage_options=own_instance(s3, nth))
     assert SECRET not in str(error.value)
     found = s3fs.S3FileSystem(**s3, skip_instance_cache=True)
     assert found.find(f"bucket/failed{nth}") == []
