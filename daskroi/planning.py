@@ -77,7 +77,7 @@ def bytes_to_read(image: str, size: int, run: xr.DataArray) -> int:
     return int(run.nbytes) if image.rstrip("/").endswith(".zarr") else size
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """What `daskroi.extract_cohort` would do.
 
@@ -106,6 +106,13 @@ class Plan:
     memory: int = 0
     frames: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {what}" for what, n in self.counts.items() if n)
+        return (
+            f"<Plan: {counts or 'nothing to do'}; {self.read_bytes / 1e6:.0f} MB to read, "
+            f"{self.memory / 1e6:.0f} MB of memory per run; see describe()>"
+        )
 
     def describe(self) -> str:
         """The plan in words, a line each."""
