@@ -205,7 +205,8 @@ def _plan(checked: Iterable[Checked], work: Work) -> Plan:
                 yield one.job, one.status, one.reason
 
     plan = plan_of(to_read(), work)
-    plan.counts["to complete, without reading images"] = unread
+    if unread:
+        plan.counts["to complete, without reading images"] = unread
     return plan
 
 
