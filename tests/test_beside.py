@@ -146,6 +146,23 @@ def test_changed_series_remake_what_is_beside(tmp_path, runs, atlas, whole):
     assert outputs_of(tmp_path) == outputs_of(whole)
 
 
+def test_killed_while_files_come_into_place(tmp_path, runs, atlas, whole):
+    one = runs[:1]
+    for number in range(6):
+        out = tmp_path / str(number)
+        extract_cohort(one, atlas, out, **TOLD | {"standardize": "psc"}, **BOTH)
+        # as `write_together` leaves it: no sidecar, and some files that are new
+        order = ["relmat.tsv", "relmat.json", ".parquet", "timeseries.tsv", "coverage_bold.tsv"]
+        of(out, "_timeseries.json")[0].unlink()
+        for ending in order[:number]:
+            path = of(out, ending)[0]
+            path.write_bytes((whole / path.relative_to(out)).read_bytes())
+        assert extract_cohort(one, atlas, out, **TOLD, **BOTH).done == 1
+        expected = {k: v for k, v in outputs_of(whole).items() if not k.startswith("sub-0")}
+        expected |= {k: v for k, v in outputs_of(whole).items() if k.startswith("sub-01")}
+        assert outputs_of(out) == expected
+
+
 @pytest.fixture(scope="module")
 def blind_client() -> Iterator[Any]:
     """A worker that does not see the output folder."""
