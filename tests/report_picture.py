@@ -1,5 +1,8 @@
-"""Draw the README's picture of a report, from the real run and its Schaefer atlas:
-``python tests/report_picture.py ../shared/data .github/report.png``."""
+"""Draw the README's pictures of reports, from the real run and its Schaefer atlas.
+
+The page with regions selected; beside each other an atlas alone, in the dark, and a run on a phone.
+``python tests/report_picture.py ../shared/data .github/report.png .github/states.png``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import browser as browsers
 import dask
@@ -17,8 +21,8 @@ import daskroi as dr
 from daskroi.report import report
 
 
-def draw(data: Path, path: Path) -> None:
-    """The upper part of the page, smaller."""
+def draw(data: Path, path: Path, states: Path) -> None:
+    """The upper part of the pages, smaller."""
     image = next(data.rglob("*_desc-preproc_bold.nii.gz"))
     table = next(data.rglob("*_desc-confounds_timeseries.tsv"))
     atlas = dr.load_atlas(next(data.rglob("Schaefer400*.nii.gz")), name="Schaefer400")
@@ -50,6 +54,27 @@ def draw(data: Path, path: Path) -> None:
             page.wait_for_timeout(500)
             shot = Image.open(io.BytesIO(page.screenshot()))
             opened.check()
+        atlas_file = Path(folder) / "atlas.html"
+        dr.NiftiLabelsMasker(atlas).fit().generate_report().save_as_html(atlas_file)
+        dark = _shot(browser, atlas_file, 1000, scheme="dark")
+        phone = _shot(browser, page_file, 390)
+    both = Image.new("RGB", (dark.width + 24 + phone.width, dark.height), "#888888")
+    both.paste(dark, (0, 0))
+    both.paste(phone, (dark.width + 24, 0))
+    _save(both, states)
+    _save(shot, path)
+
+
+def _shot(browser: Any, file: Path, width: int, scheme: str = "light") -> Image.Image:
+    with browsers.tab(browser, width=width, height=1400) as opened:
+        opened.page.emulate_media(color_scheme=scheme)
+        page = opened.open(file)
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(500)
+        return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+
+
+def _save(shot: Image.Image, path: Path) -> None:
     small = shot.convert("RGB").resize(
         tuple(np.rint(np.array(shot.size) * 0.6).astype(int)), Image.Resampling.LANCZOS
     )
@@ -57,4 +82,4 @@ def draw(data: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+    draw(*map(Path, sys.argv[1:]))
