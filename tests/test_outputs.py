@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,13 @@ SECRET = "very-secret-key"
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, Any]]:
+def s3(s3_endpoint: str) -> dict[str, Any]:
     """Storage options of a real S3 protocol server with a bucket ``bucket``."""
     import s3fs
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {
-        "key": "someone",
-        "secret": SECRET,
-        "endpoint_url": f"http://{host}:{port}",
-    }
-    filesystem = s3fs.S3FileSystem(**options)
-    filesystem.mkdir("bucket")
-    yield options
-    # other event loops than pytest's close their sessions too late otherwise
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    options = {"key": "someone", "secret": SECRET, "endpoint_url": s3_endpoint}
+    s3fs.S3FileSystem(**options).makedirs("bucket", exist_ok=True)
+    return options
 
 
 @pytest.fixture(params=["memory", "s3"])
