@@ -37,7 +37,7 @@ OWN_RETRIES = ("s3", "s3a", "gs", "gcs")
 FIRST_WAIT, LONGEST_WAIT = 0.2, 8.0
 # aiohttp's default, 5 min for a whole request, is too short for a big slab and too long for silence
 CONNECT_SECONDS, SILENCE_SECONDS = 30, 60
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 PASSING = {408, 425, 429}  # and all from 500
 
 
