@@ -64,8 +64,10 @@ if __name__ == "__main__":
     )
 """
 
+# then once more where all are warm: what it costs to start a cluster is the same for 16 runs and
+# for 16,000
 DASKROI = """
-import sys
+import sys, time
 from daskroi.batch import extract_cohort
 from daskroi.cohort import find_runs
 
@@ -80,7 +82,11 @@ if __name__ == "__main__":
         from daskroi.cluster import connect
         with connect("local", n_workers=int(workers), threads_per_worker=1,
                      dashboard_address="127.0.0.1:0") as client:
-            done = extract_cohort(runs, folder + "/atlas_dseg.nii.gz", out, client=client, **told)
+            told["client"] = client
+            done = extract_cohort(runs, folder + "/atlas_dseg.nii.gz", out, **told)
+            begun = time.perf_counter()
+            extract_cohort(runs, folder + "/atlas_dseg.nii.gz", out, overwrite=True, **told)
+            print("warm", time.perf_counter() - begun)
     assert done.failed == 0, done.runs["reason"].tolist()
 """
 
@@ -220,6 +226,15 @@ def largest_difference(ours: Path, theirs: Path) -> float:
     return worst
 
 
+def without_warm(one: Measured, warm: dict[str, float], way: str) -> Measured:
+    """The first pass alone; the second's seconds are kept in ``warm``, the best of them."""
+    if "warm" not in one.printed:
+        return one
+    seconds = float(one.printed.split("warm")[1].split()[0])
+    warm[way] = min(seconds, warm.get(way, seconds))
+    return Measured(one.seconds - seconds, one.megabytes, one.printed)
+
+
 def cohort(
     folder: Path,
     count: int,
@@ -234,6 +249,7 @@ def cohort(
     for path in data.rglob("*.nii.gz"):
         path.read_bytes()
     found: dict[str, list[Measured]] = {way: [] for way in ways}
+    warm: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for i in range(repeat):
             for way in ways:
@@ -241,7 +257,9 @@ def cohort(
                 out.mkdir()
                 code = NILEARN if way == "nilearn" else DASKROI
                 args = () if way == "nilearn" else (way,)
-                found[way].append(measure(code, str(data), str(out), *args))
+                found[way].append(
+                    without_warm(measure(code, str(data), str(out), *args), warm, way)
+                )
         worst = largest_difference(Path(scratch) / f"{ways[-1]}0", Path(scratch) / "nilearn0")
     best = {
         way: Measured(min(m.seconds for m in ms), max(m.megabytes for m in ms))
@@ -259,7 +277,11 @@ def cohort(
             f"{base.seconds / one.seconds:>11.1f}x{one.megabytes / base.megabytes:>8.2f}x"
         )
     if {"1", "2"} <= set(ways):
-        print(f"1 -> 2 workers: {best['1'].seconds / best['2'].seconds:.2f}x")
+        whole, inside = (t["1"] / t["2"] for t in ({w: best[w].seconds for w in "12"}, warm))
+        print(
+            f"1 -> 2 workers: {inside:.2f}x in a cluster that runs ({warm['1']:.1f} s, "
+            f"{warm['2']:.1f} s), {whole:.2f}x with starting it"
+        )
     print(f"largest difference of z-scores: {worst:.1e}")
 
 
