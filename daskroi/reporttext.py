@@ -82,14 +82,7 @@ def title_of(ts: xr.DataArray | None, atlas: AnyAtlas | None, picture: Picture |
     if not source and ts is not None:
         source = str(ts.attrs.get("source", ""))
     name = re.split(r"[/\\]", source.rstrip("/\\"))[-1]
-    atlas_name = (
-        atlas.name
-        if atlas is not None
-        else str(ts.attrs.get("atlas", ""))
-        if ts is not None
-        else ""
-    )
-    return ", ".join(filter(None, (name, atlas_name))) or "Region time series"
+    return ", ".join(filter(None, (name, _atlas_name(ts, atlas)))) or "Region time series"
 
 
 def _atlas_name(ts: xr.DataArray | None, atlas: AnyAtlas | None) -> str:
