@@ -21,7 +21,7 @@ from daskroi.header import header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.nifti import read_sidecar_t_r
 from daskroi.urls import StorageOptions, is_url, shown
-from daskroi.zarrgroup import AXES, Metadata, absent, nifti_head, tried
+from daskroi.zarrgroup import AXES, Metadata, absent, check_decoding, nifti_head, tried
 
 if TYPE_CHECKING:
     import zarr
@@ -264,7 +264,9 @@ def _array_of(image: ZarrImage) -> zarr.Array[Any]:
     store = CheckedStore(
         open_store(location, image.options), image.url, image.whole, image.blosc, is_url(location)
     )
-    return zarr.open_array(store, mode="r", zarr_format=3 if image.document == "zarr.json" else 2)
+    array = zarr.open_array(store, mode="r", zarr_format=3 if image.document == "zarr.json" else 2)
+    check_decoding(array, image.url)
+    return array
 
 
 if hasattr(os, "register_at_fork"):

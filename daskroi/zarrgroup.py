@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,13 +18,17 @@ from daskroi.urls import StorageOptions, is_url, shown
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["AXES", "Metadata", "absent", "nifti_head", "tried"]
+__all__ = ["AXES", "Metadata", "absent", "check_decoding", "nifti_head", "tried"]
 
 _T = TypeVar("_T")
 
 # along which a NIfTI-Zarr array may have axes; a channel axis can only be of length 1
 AXES = "tczyx"
 PAIR_MAGIC = {b"ni1\0": b"n+1\0", b"ni2\0": b"n+2\0"}
+# codecs of numcodecs that decode to Python objects; the first runs what it decodes
+OBJECT_CODECS = frozenset(
+    {"pickle", "json", "json2", "msgpack", "msgpack2", "vlen-utf8", "vlen-bytes", "vlen-array"}
+)
 MAGIC_AT = {348: 344, 540: 4}
 
 
@@ -77,6 +81,8 @@ class Metadata:
         attrs: dict[str, Any] = dict(group.attrs)
         scales = attrs.get("ome", attrs).get("multiscales")
         level = str(scales[0]["datasets"][0]["path"]) if scales else "0"
+        # zarr takes "/0" for "0", a file system for the root of the disk
+        level = level.strip("/")
         arrays: dict[str, zarr.Array[Any]] = {}
         for name, remedy in (
             ("nifti", "Convert the NIfTI file with 'daskroi convert', which keeps its header."),
@@ -86,6 +92,7 @@ class Metadata:
             if not isinstance(found, zarr.Array):
                 what = "is an OME-Zarr" if scales else "is a Zarr group"
                 raise DaskroiError(f"{shown(location)}: {what} without array {name!r}. {remedy}")
+            check_decoding(found, shown(location))
             arrays[name] = found
         array = arrays[level]
         nifti = np.asarray(arrays["nifti"][:]).tobytes()
@@ -117,6 +124,35 @@ class Metadata:
         from daskroi.zarrstore import NOTE
 
         return NOTE in self.attrs
+
+
+def check_decoding(array: zarr.Array[Any], name: str) -> None:
+    """Raise before a byte is decoded where decoding would make Python objects, or run a pickle.
+
+    Packages refuse that themselves only lately: numcodecs unpickled whatever a store held, behind
+    a dtype of variable length or as compressor, until 0.16.
+    """
+    found = sorted(set(_codecs(array.metadata.to_dict())) & OBJECT_CODECS)
+    if found or array.dtype.kind not in "biufc":
+        what = f"codec {found[0]!r}" if found else f"{array.dtype} values"
+        raise DaskroiError(
+            f"{name}: an array in it has {what}; an image has numbers, and anything else may run "
+            "code. Convert the image again."
+        )
+
+
+def _codecs(described: Any) -> Iterator[str]:
+    """Names of all codecs in metadata: filters and compressor of Zarr v2, nested codecs of v3."""
+    if isinstance(described, Mapping):
+        for key in ("id", "name"):
+            if isinstance(described.get(key), str):
+                yield described[key].removeprefix("numcodecs.").lower()
+        for key, inner in described.items():
+            if key not in ("attributes", "dimension_names"):
+                yield from _codecs(inner)
+    elif isinstance(described, list | tuple):
+        for inner in described:
+            yield from _codecs(inner)
 
 
 def _group(store: Any) -> zarr.Group | None:
