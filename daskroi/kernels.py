@@ -161,13 +161,13 @@ def _weighted_partial(
     for t, frame in enumerate(out):
         (values,), valid = gather(flat[t : t + 1], index.used, slope, inter)
         if valid is not None:
-            frame[-1] = index.matrix @ valid[0].astype(np.float64)
+            frame[-1] = index.product(valid[0].astype(np.float64))
             if nan_policy == "omit":
                 frame[-2] = frame[-1]
             if nan_policy != "propagate":
                 values = np.where(valid[0], values, 0)
         with np.errstate(invalid="ignore"):  # inf - inf is what was asked for
-            frame[0] = index.matrix @ values.astype(np.float64, copy=False)
+            frame[0] = index.product(values.astype(np.float64, copy=False))
     return out
 
 

@@ -223,10 +223,19 @@ class Direct(Operator):
         self, slab: NDArray, reducer: Reducer, nan_policy: str, slope: float, inter: float
     ) -> Floats:
         """Integers are reduced as stored; their results are scaled by `kernels.finalize`."""
-        return kernels.partial(slab, self._index, reducer, nan_policy, slope, inter)
+        groups = [self._index] if self._alike else [p.regions for p in self.parts]
+        found = [kernels.partial(slab, g, reducer, nan_policy, slope, inter) for g in groups]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=-1)
 
     def within(self, box: Box) -> Direct:
-        return Direct((Part(self._index.within(box)),))
+        if self._alike:
+            return Direct((Part(self._index.within(box)),))
+        return Direct(tuple(Part(p.regions.within(box)) for p in self.parts))
+
+    @property
+    def _alike(self) -> bool:
+        # labels beside maps would be sums of products, which round otherwise than their own sums
+        return len({p.regions.weights is None for p in self.parts}) == 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +317,7 @@ class Fused(Operator):
         out = np.empty((len(slab), reducer.fields + 2, self.n_regions))
         out[:, -2] = self.weights.totals if nan_policy == "omit" else self._used
         out[:, -1] = self._seen
-        whole, matrix, columns = self.whole, self.weights.matrix, self.weights.used
+        whole, weights, columns = self.whole, self.weights, self.weights.used
         for t, frame in enumerate(out):
             (values,), valid = gather(flat[t : t + 1], columns, slope, inter)
             if valid is not None:
@@ -320,8 +329,8 @@ class Fused(Operator):
                 values = np.where(valid[0], values, 0)
                 frame[-1] = self._finite(flat[t])
                 if nan_policy == "omit":
-                    frame[-2] = matrix @ valid[0].astype(np.float64)
-            frame[0] = matrix @ values.astype(np.float64, copy=False)
+                    frame[-2] = weights.product(valid[0].astype(np.float64))
+            frame[0] = weights.product(values.astype(np.float64, copy=False))
             if slab.dtype.kind != "f" and (slope, inter) != (1.0, 0.0):
                 frame[0] = slope * frame[0] + inter * self.weights.totals
         return out

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RegionIndex"]
 
+# entries of a row that are added one after the other; a million of them in one go round by 1e-11
+# of the sum, and chunks of space then differ by more than 1e-12. Smaller pieces are not faster
+PIECE = 256
+
 
 @dataclass(frozen=True, eq=False)
 class RegionIndex:
@@ -154,6 +158,32 @@ class RegionIndex:
             (self.all_weights, column[self.voxels], self.bounds.astype(np.int32)),
             shape=(self.n_regions, len(self.used)),
         )
+
+    @cached_property
+    def _pieces(self) -> tuple[sparse.csr_array, NDArray[np.intp]]:
+        """`matrix` with its rows cut into pieces, and where the pieces of every row begin."""
+        from scipy import sparse
+
+        parts = -(-self.counts // PIECE)
+        first = np.concatenate([[0], np.cumsum(parts)]).astype(np.intp)
+        piece = np.arange(first[-1]) - np.repeat(first[:-1], parts)
+        starts = np.repeat(self.bounds[:-1], parts) + PIECE * piece
+        cuts = np.append(starts, self.bounds[-1]).astype(np.int32)
+        whole = self.matrix
+        shape = (len(starts), whole.shape[1])
+        return sparse.csr_array((whole.data, whole.indices, cuts), shape=shape), first
+
+    def product(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weighted sum over each region of a value per ``used`` voxel, (voxel,) → (region,).
+
+        ``matrix @ values``, with the rounding errors of pairwise sums: 1e-14 of a million terms.
+        """
+        pieces, first = self._pieces
+        out = np.zeros(self.n_regions)
+        present = np.flatnonzero(self.counts)
+        if len(present):
+            out[present] = np.add.reduceat(pieces @ values, first[:-1][present])
+        return out
 
     @cached_property
     def token(self) -> str:
