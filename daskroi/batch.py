@@ -33,7 +33,6 @@ from daskroi.recipe import Recipe
 from daskroi.runstable import RunsTable
 from daskroi.session import Checked, Session
 from daskroi.summary import Summary
-from daskroi.unsaid import keeping_warnings
 from daskroi.urls import is_url
 from daskroi.window import ClusterWindow, ThreadWindow, Window, default_client
 
@@ -182,7 +181,6 @@ def extract_cohort(
         check_folder(target)
         runstable.sweep_tables(target)
         _describe_dataset(target, work.root)
-        stack.enter_context(keeping_warnings())
         window = _window(client, work, max_in_flight, memory, stack)
         session.display = stack.enter_context(closing(show_progress(total, progress)))
         if cohort_zarr:

@@ -222,14 +222,14 @@ def _client(
     target: Any, shown: str, patience: float, make: Callable[..., Client], **options: Any
 ) -> Client:
     import ssl
-    import warnings
 
     from distributed.versions import VersionMismatchWarning
 
+    from daskroi.unsaid import ignored
+
     try:
-        with warnings.catch_warnings():
-            # a table over many lines; `check_environment` says it in one, with the remedy
-            warnings.simplefilter("ignore", VersionMismatchWarning)
+        # a table over many lines; `check_environment` says it in one, with the remedy
+        with ignored(VersionMismatchWarning):
             return make(target, timeout=max(patience, 1), **options)
     except (OSError, ssl.SSLError, TimeoutError) as error:
         reason = (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from daskroi.errors import DaskroiError
 from daskroi.outputs import NotWrittenError, read_text, remove_all, write
 from daskroi.store import read_timeseries
+from daskroi.unsaid import ignored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -239,9 +239,7 @@ class CohortZarr:
         """Show readers what is there: one file, replaced in one step."""
         import zarr
 
-        with warnings.catch_warnings():
-            # it says that consolidated metadata are not in the standard yet
-            warnings.simplefilter("ignore")
+        with ignored(UserWarning, "Consolidated metadata is currently not part"):
             zarr.consolidate_metadata(self._store(), zarr_format=3)
 
     def _store(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
+from daskroi.unsaid import kept_warnings
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
@@ -321,8 +321,7 @@ def as_stored_file(image: xr.DataArray) -> ImageFile | None:
         return None
     for index in ("auto", True, False):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # said when it was opened
+            with kept_warnings():  # said when it was opened
                 file = as_file(url, index=index)
         except DaskroiError:
             return None

@@ -67,14 +67,12 @@ def template_doubts(
     atlas_template: str | None, image_template: str | None, atlas_name: str, image_name: str
 ) -> list[str]:
     """What `warn_if_templates_differ` warns of, as text."""
-    import warnings
-
     from daskroi.templates import warn_if_templates_differ
+    from daskroi.unsaid import kept_warnings
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with kept_warnings() as said:
         warn_if_templates_differ(atlas_template, image_template, atlas_name, image_name)
-    return [str(w.message) for w in caught]
+    return said
 
 
 def title_of(ts: xr.DataArray | None, atlas: AnyAtlas | None, picture: Picture | None) -> str:
