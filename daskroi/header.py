@@ -152,8 +152,17 @@ def _checked_dtype(url: str, header: nib.Nifti1Header) -> np.dtype[Any]:
 
 
 def _checked_affine(url: str, header: nib.Nifti1Header) -> np.ndarray:
+    from nibabel.nifti1 import xform_codes
     from nibabel.spatialimages import HeaderDataError
 
+    # as nibabel, when it loads a file: codes that NIfTI does not know place nothing, and what is
+    # no qfac is 1, as the standard says of 0
+    header = header.copy()
+    for code in ("qform_code", "sform_code"):
+        if int(header[code]) not in xform_codes.value_set("code"):
+            header[code] = 0
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1
     try:
         return header.get_best_affine()
     except (HeaderDataError, ValueError) as error:
