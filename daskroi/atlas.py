@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, warn
 from daskroi.grid import Grid
 from daskroi.labelimage import LabelImage, MapsImage, read_atlas_image
 from daskroi.labeltable import read_label_table
 from daskroi.maps import MapsAtlas
 from daskroi.regiontable import (
     RegionAxis,
+    check_name,
     checked_labels,
     join_by_id,
     name_by_position,
@@ -247,6 +249,7 @@ def _load(
 
         lut, labels = _one_of(lut, pd.DataFrame(labels)), None
     labels = checked_labels(labels)
+    check_name(options["name"])
     _one_of(lut, labels or None)
     background = _checked_background(background_label)
     if (inner := _field(image, "maps")) is not None:
@@ -259,6 +262,11 @@ def _load(
     if background and (seeds or isinstance(image, MapsAtlas | SphereAtlas)):
         raise _no_background(background)
     if seeds is not None:
+        if radius is None and seeds.radii:
+            warn(
+                f"seeds: the column 'radius' ({', '.join(map(str, seeds.radii[:3]))}) is not used, "
+                f"every seed is a single voxel. Give one for all: radius={seeds.radii[0]}."
+            )
         if lut is None and not labels and _field(image, "rois") is not None:
             labels = checked_labels(_field(image, "labels"))
         return _in_template(SphereAtlas.make(seeds, radius, lut, labels, **options), image)
@@ -375,10 +383,10 @@ def _in_template(atlas: _Any, bunch: Any) -> _Any:
 
 
 def _checked_background(label: Any) -> int:
-    try:
+    with suppress(TypeError, ValueError, OverflowError):
         whole = int(label)
-        if whole == label:
+        if whole == label and not isinstance(label, bool) and abs(whole) < 2**63:
             return whole
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise DaskroiTypeError(f"background_label={label!r} is not a whole number. Use 0, or an id.")
+    raise DaskroiTypeError(
+        f"background_label={brief(label)} is not a whole number. Use 0, or an id."
+    )

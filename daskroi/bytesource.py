@@ -357,6 +357,8 @@ class ByteSource:
 
 def _look(path: str) -> tuple[str, int, str, bytes]:
     """Absolute path, size, version and first bytes of a local file."""
+    if not path or "\0" in path:
+        raise DaskroiError(f"{path!r} is not the path of a file. Check the path.")
     url = os.path.abspath(os.path.expanduser(path))
     try:
         status = os.stat(url)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from daskroi.errors import DaskroiError, DaskroiIndexError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiIndexError, DaskroiTypeError, brief
 
 __all__ = [
     "AllFramesCensoredError",
@@ -131,6 +131,14 @@ def split_runs(n_time: int, runs: ArrayLike | None = None) -> Iterator[NDArray[n
             f"runs has shape {labels.shape} and the series has {n_time} frames. "
             "Give one run label per frame."
         )
+    if labels.dtype == object and len({type(label) for label in labels}) == 1:
+        labels = np.array(labels.tolist())  # a column of a table
+    # NaN is no label: its frames would belong to no run, and be lost
+    if labels.dtype.kind not in "biufSU" or (labels.dtype.kind == "f" and np.isnan(labels).any()):
+        raise DaskroiTypeError(
+            f"runs={brief(runs)} has labels that are neither numbers nor text. Give one of either "
+            "kind per frame."
+        )
     for label in np.unique(labels):
         yield np.flatnonzero(labels == label)
 
@@ -204,7 +212,15 @@ def _check_count(masks: Any, members: list[NDArray[np.intp]]) -> None:
 
 
 def _one_mask(sample_mask: Any, n_time: int, culprit: str) -> NDArray[np.bool_]:
-    mask = np.asarray(sample_mask)
+    try:
+        mask = np.asarray(sample_mask)
+    except ValueError:  # rows of different lengths
+        mask = np.empty(0, object)
+    if mask.ndim == 0:
+        raise DaskroiTypeError(
+            f"{culprit}={brief(sample_mask)} is no mask. Give booleans (True: kept), or the "
+            "indices of the kept frames."
+        )
     if mask.ndim != 1:
         raise DaskroiError(f"{culprit} has shape {mask.shape}. Give one dimension, time.")
     if len(mask) > n_time:
@@ -220,7 +236,7 @@ def _one_mask(sample_mask: Any, n_time: int, culprit: str) -> NDArray[np.bool_]:
             )
         return mask.copy()
     keep = np.zeros(n_time, dtype=bool)
-    if len(mask) == 0:
+    if len(mask) == 0 and mask.dtype != object:
         return keep
     if mask.dtype.kind not in "iu":
         raise DaskroiTypeError(

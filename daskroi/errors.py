@@ -14,7 +14,9 @@ __all__ = [
     "DaskroiPermissionError",
     "DaskroiTypeError",
     "DaskroiWarning",
+    "brief",
     "check_choice",
+    "check_flag",
     "warn",
 ]
 
@@ -33,6 +35,10 @@ class DaskroiError(ValueError):
         ...
     daskroi.errors.DaskroiError: bold.nii: not a NIfTI image. Convert it first.
     """
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        # names of files and messages of others may hold anything, and logs go by lines
+        super().__init__(_one_line(str(message)), *more)
 
 
 class DaskroiTypeError(DaskroiError, TypeError):
@@ -55,6 +61,25 @@ class DaskroiWarning(UserWarning):
     """Something a user should look at, though the work goes on."""
 
 
+def brief(value: object) -> str:
+    """What a user gave, for a message: one line, not a whole table or book.
+
+    Examples
+    --------
+    >>> brief("a\\tb"), len(brief("x" * 5000))
+    ("'a\\\\tb'", 80)
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _one_line(text: str) -> str:
+    """Whatever does not print, or is half a character, as Python writes it in a literal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.strip())
+
+
 def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise when ``value`` is not one of ``allowed``, and list what is.
 
@@ -68,8 +93,24 @@ def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     # `in` would let 1 pass for True and choke on arrays
     if not any(type(value) is type(a) and value == a for a in allowed):
         raise DaskroiError(
-            f"{name}={value!r} is not known. Use one of: {', '.join(map(repr, allowed))}."
+            f"{name}={brief(value)} is not known. Use one of: {', '.join(map(repr, allowed))}."
         )
+
+
+def check_flag(name: str, value: object) -> bool:
+    """A bool, of Python or NumPy; nothing else, for ``"no"`` and an array are true as well.
+
+    Examples
+    --------
+    >>> check_flag("detrend", "no")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiTypeError: detrend='no' is not a flag. Use one of: True, False.
+    """
+    # by name: NumPy's ("bool_" before version 2) without importing it
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise DaskroiTypeError(f"{name}={brief(value)} is not a flag. Use one of: True, False.")
+    return bool(value)
 
 
 def warn(message: str) -> None:
@@ -90,4 +131,4 @@ def warn(message: str) -> None:
     # by module, not by path: the tests lie beside the package and are users
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("daskroi"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, DaskroiWarning, stacklevel=level)
+    warnings.warn(_one_line(message), DaskroiWarning, stacklevel=level)

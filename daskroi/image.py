@@ -10,11 +10,12 @@ different grids has no geometry and is refused, instead of silently having the f
 from __future__ import annotations
 
 import json
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief
 from daskroi.grid import Grid
 
 if TYPE_CHECKING:
@@ -80,10 +81,21 @@ def make_image(
     """
     import xarray as xr
 
+    if not hasattr(values, "ndim") or not hasattr(values, "dtype"):
+        raise DaskroiTypeError(
+            f"The voxels are a {type(values).__name__}, not an array. Give a NumPy or Dask array."
+        )
+    if not isinstance(grid, Grid):
+        raise DaskroiTypeError(
+            f"grid is a {type(grid).__name__}, not a Grid. Give that of an image, "
+            "daskroi.grid_of(image), or make one: daskroi.Grid.make(shape, affine)."
+        )
+    _check_seconds(t_r)
     dims = {3: SPACE, 4: DIMS}.get(values.ndim)
     if dims is None:
         raise DaskroiError(
-            f"An image has 3 or 4 dimensions, (time, z, y, x); this array has {values.ndim}."
+            f"An image has 3 or 4 dimensions, (time, z, y, x); this array has {values.ndim}. "
+            "Reshape it."
         )
     if tuple(values.shape[-3:]) != grid.shape:
         raise DaskroiError(
@@ -116,6 +128,11 @@ def grid_of(image: xr.DataArray) -> Grid:
     DaskroiError
         When dims or geometry are missing, or the voxels left are not evenly spaced.
     """
+    if not hasattr(image, "dims") or not hasattr(image, "coords"):
+        raise DaskroiTypeError(
+            f"A grid is of a DataArray, not of {type(image).__name__}. Open the image first, with "
+            "daskroi.open_image."
+        )
     missing = [d for d in SPACE if d not in image.dims]
     if missing:
         raise DaskroiError(
@@ -157,6 +174,12 @@ def grid_of(image: xr.DataArray) -> Grid:
         step.append(steps[0] if len(steps) else 1)
         shape.append(index.size)
     return Grid.make(shape, affine).sub(start, step, shape)
+
+
+def _check_seconds(t_r: Any) -> None:
+    number = isinstance(t_r, Real) and not isinstance(t_r, bool)
+    if t_r is not None and not (number and 0 < t_r < float("inf")):
+        raise DaskroiError(f"t_r={brief(t_r)} is not a positive number of s. Give that, or None.")
 
 
 def t_r_of(image: xr.DataArray) -> tuple[float | None, str]:

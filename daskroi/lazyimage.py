@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, brief
 from daskroi.image import DIMS, make_image
 from daskroi.imagefile import ImageFile
 
@@ -110,17 +111,25 @@ def checked_chunks(
             )
         wanted = [wanted.get(d, -1) for d in dims]
     try:
-        sizes = da.core.normalize_chunks(tuple(wanted), shape, dtype=dtype)
-        # Dask takes True for 1 and -7 for something
-        if any(isinstance(c, bool) for c in wanted) or min(map(min, sizes)) < 1:
+        if any(map(_odd, wanted)):
             raise ValueError("a chunk is a positive number of voxels, or -1 for all")
+        sizes = da.core.normalize_chunks(tuple(wanted), shape, dtype=dtype)
+        if min(map(min, sizes)) < 1:
+            raise ValueError("there are no empty chunks")
     except (ValueError, TypeError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())
         raise DaskroiError(
-            f"chunks={chunks!r} does not fit an image of shape {shape} ({reason}). "
+            f"chunks={brief(chunks)} does not fit an image of shape {shape} ({reason}). "
             "Use 'auto', a number of frames, or a dict such as {'time': 50}."
         ) from error
     return sizes
+
+
+def _odd(chunk: Any) -> bool:
+    """Dask takes True for 1, -7 and "" for something, and has words of its own for the rest."""
+    if isinstance(chunk, Integral) and not isinstance(chunk, bool):
+        return not (int(chunk) == -1 or 0 < int(chunk) < 2**62)
+    return isinstance(chunk, Real) or (isinstance(chunk, str) and not chunk.strip())
 
 
 def _read_block(file: ImageFile, stored: bool, block_info: Any = None) -> np.ndarray:

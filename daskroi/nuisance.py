@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.censor import sample_mask_to_bool
+from daskroi.censor import sample_mask_to_bool, split_runs
 from daskroi.confounds import read_confounds
 from daskroi.errors import DaskroiError
 from daskroi.fmriprep import Confounds
@@ -74,6 +74,7 @@ def nuisance_of(
     arrays: list[Any] = []
     names: list[str] = []
     n_time = run.sizes.get(TIME, 1)
+    list(split_runs(n_time, runs))  # also where nothing is cleaned, and nobody else looks
     if recipe.high_variance_confounds:
         found = high_variance_confounds(run).data
         arrays.append(found)

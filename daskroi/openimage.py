@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice
 from daskroi.grid import Grid
 from daskroi.header import choose_t_r, header_description
 from daskroi.image import as_dims, grid_of, make_image
@@ -90,6 +90,9 @@ def open_image(
     """
     import xarray as xr
 
+    check_choice("index", index, ("auto", True, False))
+    if name is not None and not isinstance(name, str):
+        raise DaskroiTypeError(f"name={brief(name)} is not a str. Give a name, or None.")
     if isinstance(image, xr.DataArray):
         image = as_dims(image)
         grid_of(image)

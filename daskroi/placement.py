@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -113,7 +114,12 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
     """
     if isinstance(mask, Mask):
         return mask
-    image = open_image(mask, storage_options=storage_options)
+    try:
+        image = open_image(mask, storage_options=storage_options)
+    except DaskroiError as error:
+        if isinstance(mask, str | os.PathLike):  # then it is named
+            raise
+        raise type(error)(f"mask_img: {error}") from error
     source = str(image.attrs.get("source", image.name or "the mask"))
     values = values_of(image)
     inside = np.isfinite(values) & (values != 0)

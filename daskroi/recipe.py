@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, check_flag
 from daskroi.kernels import NAN_POLICIES, REDUCERS
 from daskroi.smoothing import Fwhm, checked_fwhm
 from daskroi.steps import CleanSteps
@@ -86,9 +87,10 @@ class Recipe:
         check_choice("resampling_clip", resampling_clip, (None, True, False))
         check_choice("spatial", spatial, SPATIAL)
         check_choice("maps_method", maps_method, MAPS_METHODS)
-        if min_coverage is not None and not 0 <= min_coverage <= 1:
+        number = isinstance(min_coverage, Real) and not isinstance(min_coverage, bool)
+        if min_coverage is not None and not (number and 0 <= min_coverage <= 1):
             raise DaskroiError(
-                f"min_coverage={min_coverage!r} is not a fraction. Use a number from 0 to 1, "
+                f"min_coverage={brief(min_coverage)} is not a fraction. Use a number from 0 to 1, "
                 "for example 0.5."
             )
         recipe = cls(
@@ -100,7 +102,7 @@ class Recipe:
             resampling_clip,
             spatial,
             maps_method,
-            bool(high_variance_confounds),
+            check_flag("high_variance_confounds", high_variance_confounds),
             _checked_dtype(dtype),
             plan,
         )
@@ -135,7 +137,7 @@ def _checked_dtype(dtype: Any) -> str | None:
         wanted = np.dtype(dtype)
     except TypeError as error:
         raise DaskroiTypeError(
-            f"dtype={dtype!r} is not a type. Use 'float32', 'float64', 'auto' or None."
+            f"dtype={brief(dtype)} is not a type. Use 'float32', 'float64', 'auto' or None."
         ) from error
     if wanted.kind != "f":
         raise DaskroiTypeError(

@@ -18,6 +18,7 @@ from daskroi.errors import (
     DaskroiNotFoundError,
     DaskroiPermissionError,
     DaskroiTypeError,
+    brief,
     warn,
 )
 from daskroi.labelimage import stem_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RegionAxis",
+    "check_name",
     "checked_labels",
     "join_by_id",
     "name_by_position",
@@ -106,7 +108,8 @@ def checked_labels(labels: Any) -> list[str]:
     """
     if labels is None:
         return []
-    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
+    scalar = getattr(labels, "ndim", 1) == 0  # which NumPy declares iterable
+    if scalar or isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
         raise DaskroiTypeError(
             f"labels must be a list of str, one name per region, not {type(labels).__name__}."
         )
@@ -115,6 +118,12 @@ def checked_labels(labels: Any) -> list[str]:
     if bad := [n for n in names if not isinstance(n, str)]:
         raise DaskroiTypeError(f"labels must be a list of str; these are not: {some(bad)}.")
     return [str(n) for n in names]
+
+
+def check_name(name: Any) -> None:
+    """Refuse what is no name of an atlas: it goes into file names, attributes and messages."""
+    if name is not None and not isinstance(name, str):
+        raise DaskroiTypeError(f"name={brief(name)} is not a str. Give a name, or None.")
 
 
 def table_beside(

@@ -28,10 +28,13 @@ class Seeds:
         Millimetres, in the space of the images.
     table : DataFrame or None
         Other columns of the table they are from.
+    radii : tuple of float
+        Those that the table had, which are not used: one radius is for all spheres.
     """
 
     xyz: NDArray[np.float64]
     table: pd.DataFrame | None = None
+    radii: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, seeds: Any) -> Seeds | None:
@@ -77,8 +80,9 @@ class Seeds:
                 f"missing, found: {', '.join(map(repr, frame.columns))}. Rename the columns."
             )
         xyz = _checked(frame[[columns[c] for c in "xyz"]].to_numpy().tolist())
+        radii = frame[columns["radius"]].unique().tolist() if "radius" in columns else []
         own = [c for key, c in columns.items() if key not in ("x", "y", "z", "radius")]
-        return cls(xyz, frame[own].reset_index(drop=True))
+        return cls(xyz, frame[own].reset_index(drop=True), tuple(r for r in radii if r == r))
 
 
 def _checked(seeds: Any) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, warn
 from daskroi.grid import Grid
 
 __all__ = ["Fwhm", "Smoothing", "checked_fwhm"]
@@ -17,6 +17,7 @@ Fwhm = float | tuple[float, float, float] | str | None
 Floats = NDArray[np.float64]
 
 TRUNCATE = 4.0  # scipy's default: the kernel ends at 4 sigma
+WIDEST = 1000  # mm; a kernel far wider than the image costs memory, and says no more
 NEIGHBOUR = 0.2  # of nilearn's fast kernel: [0.2, 1, 0.2] along each axis, over 1 + 6 * 0.2
 
 
@@ -47,20 +48,25 @@ def checked_fwhm(fwhm: Any, name: str = "smoothing_fwhm") -> Fwhm:
         return fwhm
     remedy = "Give mm as one number, three along (x, y, z), 'fast', or None."
     try:
-        if isinstance(fwhm, bool | str):
+        if isinstance(fwhm, bool | str) or np.asarray(fwhm).dtype.kind not in "iufO":
             raise TypeError  # NumPy would make numbers of them
         values = np.array([0.0 if v is None else v for v in np.atleast_1d(fwhm)], np.float64)
     except (TypeError, ValueError) as error:
-        raise DaskroiTypeError(f"{name}={fwhm!r} is not a width. {remedy}") from error
+        raise DaskroiTypeError(f"{name}={brief(fwhm)} is not a width. {remedy}") from error
     if values.shape not in ((1,), (3,)) or not (np.isfinite(values) & (values >= 0)).all():
-        raise DaskroiError(f"{name}={fwhm!r} is not a width. {remedy}")
+        raise DaskroiError(f"{name}={brief(fwhm)} is not a width. {remedy}")
+    if values.max() > WIDEST:
+        raise DaskroiError(
+            f"{name}={brief(fwhm)} is wider than a head ({WIDEST} mm). Give the width in mm."
+        )
     if not values.any():
         warn(f"{name}={fwhm!r}: nothing is smoothed. Use None to say so.")
         return None
     if len(values) == 1:
         return float(values[0])
     x, y, z = values.tolist()
-    return x, y, z
+    # one spelling per meaning, so that equal widths have equal keys
+    return x if x == y == z else (x, y, z)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, check_flag
 
 __all__ = ["CleanSteps", "clamp_cutoffs"]
 
@@ -83,7 +83,7 @@ class CleanSteps:
             object.__setattr__(self, name, value)
 
         for name in ("detrend", "standardize_confounds", "extrapolate", "ensure_finite"):
-            put(name, _flag(name, getattr(self, name)))
+            put(name, check_flag(name, getattr(self, name)))
         for name in ("low_pass", "high_pass", "t_r"):
             put(name, _number(name, getattr(self, name)))
         if isinstance(self.standardize, (bool, np.bool_)):
@@ -196,19 +196,13 @@ def clamp_cutoffs(
     return clamp(high_pass), clamp(low_pass)
 
 
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise DaskroiTypeError(f"{name}={value!r} is not a flag. Use one of: True, False.")
-    return bool(value)
-
-
 def _number(name: str, value: object) -> float | None:
     if value is None:
         return None
     unit = "s" if name == "t_r" else "Hz"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise DaskroiTypeError(
-            f"{name}={value!r} is not a number. Pass {unit}, or None to do without."
+            f"{name}={brief(value)} is not a number. Pass {unit}, or None to do without."
         )
     if not math.isfinite(value):
         raise DaskroiError(f"{name}={value!r} is not finite. Pass {unit}, or None to do without.")
@@ -218,7 +212,11 @@ def _number(name: str, value: object) -> float | None:
 def _check_t_r(t_r: float) -> None:
     if t_r > 30:
         # 10 s, long for fMRI, is 10,000 ms; no one means 31 ms
-        raise DaskroiError(f"t_r={t_r:g} s looks like milliseconds: pass t_r={t_r / 1000!r}.")
+        if t_r / 1000 <= 30:
+            raise DaskroiError(f"t_r={t_r:g} s looks like milliseconds: pass t_r={t_r / 1000!r}.")
+        raise DaskroiError(
+            f"t_r={t_r:g} s is longer than any volume takes (30 s). Pass the repetition time in s."
+        )
     if t_r < 0.01:
         raise DaskroiError(
             f"t_r={t_r:g} s is shorter than any scan (0.01 s). Pass the repetition time in s."
@@ -230,7 +228,7 @@ def _butterworth_options(options: object) -> tuple[tuple[str, Any], ...]:
         given: dict[str, Any] = dict(options)  # type: ignore[call-overload]
     except (TypeError, ValueError):
         raise DaskroiTypeError(
-            f"butterworth={options!r} is not a set of (name, value) pairs. "
+            f"butterworth={brief(options)} is not a set of (name, value) pairs. "
             "Pass options as butterworth__order=5."
         ) from None
     if unknown := sorted(set(given) - set(BUTTERWORTH), key=str):
@@ -244,9 +242,11 @@ def _butterworth_options(options: object) -> tuple[tuple[str, Any], ...]:
         value = given.get(name)
         if name not in given or (value is None and name == "padlen"):
             continue
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is None or not (whole and least <= value < 2**31):
             raise DaskroiError(
-                f"butterworth__{name}={value!r} does not do. Pass an integer of at least {least}."
+                f"butterworth__{name}={brief(value)} does not do. Pass an integer of at least "
+                f"{least}."
             )
         given[name] = int(value)
     return tuple(sorted(given.items()))

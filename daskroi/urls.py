@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
-__all__ = ["StorageOptions", "is_url", "of_protocol", "protocol_of", "secrets_of", "shown"]
+from daskroi.errors import DaskroiTypeError
+
+__all__ = [
+    "StorageOptions",
+    "is_url",
+    "of_protocol",
+    "protocol_of",
+    "scrubbed",
+    "secrets_of",
+    "shown",
+]
 
 # options that may stand in a message, for they say what went wrong
 HARMLESS = {
@@ -35,6 +47,12 @@ class StorageOptions(Mapping[str, Any]):
     """
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        if options is not None and not isinstance(options, Mapping):
+            # what it is, not what is in it: that may be a password
+            raise DaskroiTypeError(
+                f"storage_options is a {type(options).__name__}. Give a dict for fsspec, such as "
+                "{'anon': True}, or None."
+            )
         self._options = dict(options or {})
 
     def __getitem__(self, key: str) -> Any:
@@ -60,13 +78,21 @@ class StorageOptions(Mapping[str, Any]):
     def secrets(self) -> Iterator[str]:
         """Texts in the values that must not get into a message."""
 
-        def texts(value: Any) -> Iterator[str]:
+        def texts(value: Any, harmless: bool = False) -> Iterator[str]:
             if isinstance(value, Mapping):
                 for name, inner in value.items():
-                    if name not in HARMLESS:
-                        yield from texts(inner)
+                    yield from texts(inner, name in HARMLESS)
+            elif isinstance(value, list | tuple | set | frozenset):  # aiohttp.BasicAuth is a tuple
+                for inner in value:
+                    yield from texts(inner, harmless)
+            elif isinstance(value, bytes):
+                yield from texts(value.decode("latin-1"), harmless)
             elif isinstance(value, str) and len(value) > 3:
-                yield value
+                yield from _in_urls(value)
+                if not harmless:
+                    yield value
+                    # "Bearer …", "session=…": others quote the part alone
+                    yield from _long_words(value)
 
         return texts(self._options)
 
@@ -92,8 +118,49 @@ def shown(url: str) -> str:
     """
     if not is_url(url):
         return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    # each link of a chain, simplecache::https://…, may have credentials of its own
+    return "::".join(_bare(link) if "://" in link else link for link in url.split("::"))
+
+
+def _bare(url: str) -> str:
+    scheme, authority, path, _ = _parts(url)
+    return f"{scheme.lower()}://{authority.rpartition('@')[2]}{path}"
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """Scheme, authority, path, and query with fragment; of what is no URL too, unlike urllib."""
+    scheme, _, rest = url.partition("://")
+    rest, mark, query = re.fullmatch(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    authority, slash, path = rest.partition("/")
+    # me:pass/word@host: the slash should have been written %2F, and is part of the password
+    if re.search(r":.*[^0-9]", authority) and "@" not in authority and "@" in path:
+        user, _, path = path.rpartition("@")
+        host, slash2, path = path.partition("/")
+        authority, slash = f"{authority}{slash}{user}@{host}", slash2
+    return scheme, authority, slash + path, mark + query
+
+
+def _in_urls(text: str) -> Iterator[str]:
+    """What a URL, or each link of a chain, has of credentials: as written, decoded, encoded."""
+    for link in text.split("::"):
+        if "://" not in link:
+            continue
+        _, authority, _, query = _parts(link)
+        user = authority.rpartition("@")[0]
+        found = [query[1:], user, user.partition(":")[2]]
+        if ":" in user:
+            # as a web server is told: the header Authorization
+            found.append(base64.b64encode(unquote(user).encode()).decode())
+        yield from (one for text in found for one in {text, unquote(text)} if one)
+        yield from _long_words(query[1:])
+
+
+def _long_words(text: str) -> Iterator[str]:
+    # shorter ones are "v4", "true" and the like, which stand in many a message
+    for word in re.split(r"[\s&;,=]+", text):
+        if len(word) > 7 and word != text:
+            yield word
+            yield unquote(word)
 
 
 def protocol_of(url: str) -> str:
@@ -111,7 +178,19 @@ def of_protocol(options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
 
 
 def secrets_of(url: str, options: Mapping[str, Any]) -> list[str]:
-    parts = urlsplit(url)
-    user = parts.netloc.rpartition("@")[0]
-    own = [t for t in (parts.query, user, user.partition(":")[2]) if t]
-    return own + list(StorageOptions(options).secrets())
+    """Texts that must not get into a message about a URL, the longest first."""
+    found = {*_in_urls(url), *StorageOptions(options).secrets()}
+    return sorted(found, key=len, reverse=True)
+
+
+def scrubbed(text: str, url: str, options: Mapping[str, Any]) -> str:
+    """A text of others with all secrets cut out.
+
+    Examples
+    --------
+    >>> scrubbed("403 for x?sig=abc", "https://example.org/x?sig=abc", {})
+    '403 for x?…'
+    """
+    for secret in secrets_of(url, options):
+        text = text.replace(secret, "…")
+    return text

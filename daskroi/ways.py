@@ -15,6 +15,7 @@ from daskroi.placement import Placement
 from daskroi.recipe import Recipe
 from daskroi.smoothing import Smoothing
 from daskroi.spheres import SphereAtlas
+from daskroi.urls import StorageOptions
 from daskroi.weights import TAIL
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def named_atlases(
     DaskroiError
         An empty dict, or as `load_atlas`.
     """
-    options = dict(storage_options) if storage_options else None
+    options = dict(StorageOptions(storage_options)) or None
     if not isinstance(given, Mapping) or _is_bunch(given):
         return {"": load_atlas(given, storage_options=options)}, False
     if not given:

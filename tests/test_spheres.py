@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import daskroi as dr
 from daskroi.atlas import load_atlas
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, DaskroiWarning
 from daskroi.grid import Grid
 from daskroi.spheres import SphereAtlas
 
@@ -189,14 +189,16 @@ def test_columns_beside_the_coordinates() -> None:
     assert atlas.names == ["a", "b", "c"]
     assert atlas.table["network"].tolist() == ["N", "M", "N"]
     assert atlas.table["radius"].tolist() == [2, 2, 2]
-    assert load(more, labels=["p", "q", "r"]).names == ["p", "q", "r"]
-    assert load(more, labels=["p", "q", "r"]).table["network"].tolist() == ["N", "M", "N"]
+    with pytest.warns(DaskroiWarning, match="column 'radius' .99. is not used.*radius=99"):
+        assert load(more).radius is None
+    assert load(more, radius=2, labels=["p", "q", "r"]).names == ["p", "q", "r"]
+    assert load(more, radius=2, labels=["p", "q", "r"]).table["network"].tolist() == ["N", "M", "N"]
     numbered = load(frame.assign(index=[4, 2, 9]))
     assert (numbered.ids.tolist(), numbered.names) == ([4, 2, 9], ["4", "2", "9"])
     assert load(frame.assign(index=[4, 2, 9], name=["a", "b", "c"])).ids.tolist() == [4, 2, 9]
     lut = pd.DataFrame({"index": [7, 5, 6], "name": ["s", "t", "u"]})
-    assert load(more, lut=lut).ids.tolist() == [7, 5, 6]
-    assert load(more, lut=lut).names == ["s", "t", "u"]
+    assert load(more, lut=lut, radius=2).ids.tolist() == [7, 5, 6]
+    assert load(more, lut=lut, radius=2).names == ["s", "t", "u"]
 
 
 def test_nilearns_coordinates() -> None:
