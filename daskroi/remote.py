@@ -18,6 +18,7 @@ from daskroi.urls import (
     StorageOptions,
     of_protocol,
     protocol_of,
+    scrubbed,
     secrets_of,
     shown,
 )
@@ -87,15 +88,14 @@ def filesystem(
     except (ValueError, TypeError) as error:
         unknown = "not known" in str(error).lower()
         reason = f"protocol {protocol}:// is not known" if unknown else _one_line(error)
-        raise _failure(
-            DaskroiError,
-            error,
-            url,
-            given,
-            reason,
-            "Use s3://, gs://, https:// or another protocol of fsspec, and its storage_options",
-        ) from None
-    return found, path
+    else:
+        return found, path
+    raise _failure(
+        url,
+        given,
+        reason,
+        "Use s3://, gs://, https:// or another protocol of fsspec, and its storage_options",
+    )
 
 
 def identify(url: str, options: StorageOptions) -> tuple[int, str]:
@@ -194,7 +194,9 @@ def retried(
     except DaskroiError:
         raise
     except Exception as error:  # each filesystem raises its own
-        raise _named(url, options, error, writing) from _safe_cause(error, url, options)
+        named, cause = _named(url, options, error, writing), _safe_cause(error, url, options)
+    # not in the handler: the error would stay as __context__, with what must not be seen
+    raise named from cause
 
 
 def _retrying(url: str) -> Retrying:
@@ -282,9 +284,7 @@ def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool
         deepest = list(_chain(error))[-1] if isinstance(error, FileNotFoundError) else error
         verb = "written" if writing else "read"
         reason = f"cannot be {verb} ({_one_line(deepest) or type(deepest).__name__})"
-    return _failure(
-        DaskroiError, error, url, options, reason, "Try again, or check the URL and the connection"
-    )
+    return _failure(url, options, reason, "Try again, or check the URL and the connection")
 
 
 _ANONYMOUS = {
@@ -295,24 +295,27 @@ _ANONYMOUS = {
 }
 
 
-def _failure(
-    kind: type[DaskroiError],
-    error: BaseException,
-    url: str,
-    options: Mapping[str, Any],
-    reason: str,
-    remedy: str,
-) -> DaskroiError:
+def _failure(url: str, options: Mapping[str, Any], reason: str, remedy: str) -> DaskroiError:
     """An error whose reason came from elsewhere: a secret in it is cut out."""
-    for secret in secrets_of(url, options):
-        reason = reason.replace(secret, "…")
-    return kind(f"{shown(url)}: {reason}. {remedy}.")
+    return DaskroiError(f"{shown(url)}: {scrubbed(reason, url, options)}. {remedy}.")
 
 
 def _safe_cause(error: Exception, url: str, options: Mapping[str, Any]) -> BaseException | None:
-    """The error itself for the traceback, unless a secret stands in it."""
-    text = "".join(traceback.format_exception(error))
+    """The error itself for the traceback, unless a secret stands in it, or in what it carries."""
+    texts = [*traceback.format_exception(error), *(repr(one) for one in _whole_chain(error))]
+    text = "".join(texts)
     return None if any(secret in text for secret in secrets_of(url, options)) else error
+
+
+def _whole_chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and all before it, also those a traceback would not show."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            waiting += [e for e in (one.__cause__, one.__context__) if e is not None]
 
 
 def _one_line(error: BaseException) -> str:

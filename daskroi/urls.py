@@ -119,7 +119,7 @@ def shown(url: str) -> str:
     if not is_url(url):
         return url
     # each link of a chain, simplecache::https://…, may have credentials of its own
-    return "::".join(_bare(link) if "://" in link else link for link in url.split("::"))
+    return "::".join(_bare(link) if "://" in link else link for link in _LINK.split(url))
 
 
 def _bare(url: str) -> str:
@@ -142,7 +142,7 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 def _in_urls(text: str) -> Iterator[str]:
     """What a URL, or each link of a chain, has of credentials: as written, decoded, encoded."""
-    for link in text.split("::"):
+    for link in _LINK.split(text):
         if "://" not in link:
             continue
         _, authority, _, query = _parts(link)

@@ -13,7 +13,7 @@ import numpy as np
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.header import checked_offset, parse_header
 from daskroi.remote import retried
-from daskroi.urls import StorageOptions, is_url, shown
+from daskroi.urls import StorageOptions, is_url, scrubbed, shown
 
 if TYPE_CHECKING:
     import zarr
@@ -229,6 +229,7 @@ def tried(location: str, options: StorageOptions, work: Callable[[], _T]) -> _T:
             if isinstance(error, RuntimeError) and "compress" not in str(error):
                 raise
             reason = " ".join(str(error).split()).rstrip(".")
+            reason = scrubbed(reason, location, options)
             raise DaskroiError(
                 f"{shown(location)}: damaged Zarr data ({type(error).__name__}: {reason}). "
                 "Copy the store or convert the image again."
