@@ -21,6 +21,9 @@ __all__ = [
     "shown",
 ]
 
+# between the links of a chain; not in http://[::1]/
+_LINK = re.compile(r"::(?=[A-Za-z0-9+.-]+(?:://|::))")
+
 # options that may stand in a message, for they say what went wrong
 HARMLESS = {
     "endpoint_url",
