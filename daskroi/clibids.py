@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 import click
 
 from daskroi import __version__
-from daskroi.clibidsoptions import EPILOG, BidsCommand, bids_options
-from daskroi.errors import DaskroiError
-from daskroi.terminal import say
+from daskroi.cliatlases import atlases_of
+from daskroi.clibidsoptions import EPILOG, PATH_LISTS, WORD_LISTS, bids_options
+from daskroi.clioptions import recipe_of
+from daskroi.terminal import Command, say
 
 __all__ = ["bids"]
 
@@ -28,7 +27,9 @@ OPTION_OF = {
 
 
 @click.command(
-    cls=BidsCommand,
+    cls=Command,
+    lists=WORD_LISTS,
+    path_lists=PATH_LISTS,
     epilog=EPILOG,
     short_help="Extract a whole dataset: a BIDS-App.",
 )
@@ -40,11 +41,10 @@ def bids(
     level: str,
     atlases: tuple[str, ...],
     tables: tuple[str, ...],
+    background_label: int,
+    seeds: tuple[str, ...],
+    radius: float | None,
     mask: str,
-    min_coverage: float,
-    resampling_target: str,
-    standardize: str,
-    detrend: bool | None,
     regressors: tuple[str, ...],
     fd_thresh: float | None,
     dummy_scans: int | str | None,
@@ -72,17 +72,21 @@ def bids(
         name: options.pop(name)
         for name in ("scheduler", "scheduler_file", "n_procs", "mem", "work_dir")
     }
-    loaded = _atlases(atlases, tables, storage_options)
+    loaded = atlases_of(
+        atlases,
+        tables,
+        option="--atlases",
+        background_label=background_label,
+        seeds=seeds,
+        radius=radius,
+        storage_options=storage_options,
+        per_subject=True,
+    )
     runs = find_runs(
         bids_dir, bids_filter=bids_filter_file, storage_options=storage_options, **chosen
     )
     say("Found", describe_runs(runs).splitlines()[0])
-    recipe = {
-        "min_coverage": min_coverage or None,
-        "resampling_target": None if resampling_target == "none" else resampling_target,
-        "standardize": None if standardize == "none" else standardize,
-        **({} if detrend is None else {"detrend": detrend}),
-    }
+    given = {name: atlas for name, (atlas, _) in loaded.items()}
     told: dict[str, Any] = {
         "confounds": _confounds(regressors, fd_thresh, dummy_scans),
         "mask": None if mask == "none" else mask,
@@ -90,14 +94,14 @@ def bids(
         "cohort_zarr": "zarr" in output_format,
         "parquet": "parquet" in output_format,
         "connectome": None if connectome == "none" else connectome,
-        **recipe,
+        **recipe_of(options),
         **options,
     }
     if dry_run:
-        click.echo(extract_cohort(runs, loaded, out, dry_run=True, **told).describe())
+        click.echo(extract_cohort(runs, given, out, dry_run=True, **told).describe())
         return
     with _client(**running) as client:
-        done = extract_cohort(runs, loaded, out, client=client, **told)
+        done = extract_cohort(runs, given, out, client=client, **told)
     assert isinstance(done, Summary)
     click.echo(done.describe())
     if done.exit_code:
@@ -111,78 +115,6 @@ def _group(out: str, storage_options: dict[str, Any] | None) -> None:
     click.echo(done.describe())
     if done.exit_code:
         raise click.exceptions.Exit(done.exit_code)
-
-
-def _atlases(
-    specs: tuple[str, ...], tables: tuple[str, ...], storage_options: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Atlases by name, loaded, or as patterns with their table."""
-    from daskroi.atlas import load_atlas
-
-    if not specs:
-        raise click.UsageError("Missing option '--atlases'.")
-    named_tables = dict(_named(text) for text in tables)
-    if len(named_tables) < len(tables):
-        raise click.BadOptionUsage(
-            "--labels-table",
-            "With more than one table, say which atlas each is for: --labels-table NAME=PATH.",
-        )
-    found: dict[str, Any] = {}
-    for spec in specs:
-        name, path = _named(spec)
-        table = named_tables.pop(name, None) if name else None
-        if table is None and len(specs) == 1:
-            table = named_tables.pop(None, None)
-        if "{" in path:
-            if not name or table is None:
-                raise click.BadOptionUsage(
-                    "--atlases",
-                    f"{path!r} is one atlas per subject, which needs a name and a table: "
-                    "--atlases NAME=PATTERN --labels-table NAME=PATH.",
-                )
-            found[name] = (path, table)
-            continue
-        atlas = None if table else _known(path, name)
-        if atlas is None:
-            atlas = load_atlas(path, table, name=name, storage_options=storage_options)
-        key = re.sub(r"[^A-Za-z0-9]", "", atlas.name)
-        if key in found:
-            raise DaskroiError(
-                f"{path}: its results would have the same names (atlas-{key}) as those of another "
-                "atlas. Give names: --atlases NAME=PATH."
-            )
-        found[key] = atlas
-    if named_tables:
-        unused = next(iter(named_tables))
-        raise click.BadOptionUsage(
-            "--labels-table", f"There is no atlas {unused!r}. Give it as --atlases {unused}=PATH."
-        )
-    return found
-
-
-def _named(spec: str) -> tuple[str | None, str]:
-    """Name and path of ``NAME=PATH``; a path may have an equals sign too."""
-    name, equals, path = spec.partition("=")
-    if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
-        return None, spec
-    return name, path
-
-
-def _known(spec: str, name: str | None) -> Any:
-    """An atlas known by name; None if it is a path."""
-    if os.path.exists(spec) or "/" in spec or "." in spec:
-        return None
-    from daskroi import datasets
-
-    label = name or re.sub(r"[^A-Za-z0-9]", "", spec)
-    schaefer = re.fullmatch(r"Schaefer(\d+)(?:x(7|17))?", spec)
-    if schaefer:
-        return datasets.schaefer(int(schaefer[1]), int(schaefer[2] or 7), name=label)
-    if spec == "HarvardOxford":
-        return datasets.harvard_oxford(name=label)
-    if spec in datasets.HARVARD_OXFORD:
-        return datasets.harvard_oxford(spec, name=label)
-    return None
 
 
 def _confounds(

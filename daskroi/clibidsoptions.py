@@ -7,25 +7,12 @@ from typing import Any
 
 import click
 
-from daskroi.clioptions import (
-    NAN_POLICIES,
-    RESAMPLING_TARGETS,
-    STANDARDIZE,
-    STRATEGIES,
-    Width,
-    connectome_option,
-)
-from daskroi.terminal import Command, Option, storage_option, verbose_option
+from daskroi.clioptions import CLEANING, REGIONS, RUNNING, option, options_of, shared
+from daskroi.terminal import storage_option, verbose_option
 
-__all__ = ["EPILOG", "BidsCommand", "bids_options"]
+__all__ = ["EPILOG", "PATH_LISTS", "WORD_LISTS", "bids_options"]
 
-RUNS, REGIONS, CLEANING, OUTPUT, RUNNING = (
-    "Which runs",
-    "Regions",
-    "Cleaning",
-    "Results",
-    "Running",
-)
+RUNS, OUTPUT = "Which runs", "Results"
 
 EPILOG = """\b
 Examples:
@@ -52,44 +39,18 @@ Exit code: 0 if all runs are done, 1 if any failed (the others are complete), 2 
 command. Give the command again to go on: what is up to date is skipped.
 """
 
-LISTS = (
+# options that take several values in a row
+WORD_LISTS = (
     "--participant-label",
     "--session-id",
     "--task-id",
     "--run-id",
     "--space",
     "--res",
-    "--atlases",
-    "--labels-table",
     "--nuisance-regressors",
     "-p",
 )
-
-
-class BidsCommand(Command):
-    """A command whose options in `LISTS` take several values in a row, up to the next option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, with lists spelled as repeated options first."""
-        return super().parse_args(ctx, _spread(args))
-
-
-def _spread(args: list[str]) -> list[str]:
-    out: list[str] = []
-    option, values = "", 0
-    for i, arg in enumerate(args):
-        if arg == "--":
-            return out + args[i:]
-        if arg.startswith("-") and len(arg) > 1:
-            name, equals, _ = arg.partition("=")
-            name = name.replace("_", "-") if name.startswith("--") else name
-            option, values = (name, bool(equals)) if name in LISTS else ("", 0)
-        elif option:
-            if values:
-                out.append(option)
-            values += 1
-        out.append(arg)
-    return out
+PATH_LISTS = ("--atlases", "--labels-table", "--seeds")
 
 
 class Comma(click.ParamType):
@@ -121,15 +82,11 @@ def _dummy(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     return int(value)
 
 
-def _option(*names: str, **settings: Any) -> Callable[..., Any]:
-    return click.option(*names, cls=Option, **settings)
-
-
 def _labels(*names: str, help: str) -> Callable[..., Any]:
-    return _option(*names, metavar="LABEL...", multiple=True, group=RUNS, help=help)
+    return option(*names, metavar="LABEL...", multiple=True, group=RUNS, help=help)
 
 
-OPTIONS: tuple[Callable[..., Any], ...] = (
+bids_options = options_of(
     click.argument("bids_dir", metavar="BIDS_DIR"),
     click.argument("out", metavar="OUT"),
     click.argument("level", type=click.Choice(("participant", "group"))),
@@ -139,13 +96,13 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
     _labels("--run-id", help="Runs."),
     _labels("--space", help="Spaces; every one is a run of its own."),
     _labels("--res", help="Resolutions."),
-    _option(
+    option(
         "--bids-filter-file",
         metavar="JSON",
         group=RUNS,
         help="Filters as fMRIPrep takes them; those of bold count.",
     ),
-    _option(
+    option(
         "--atlases",
         metavar="[NAME=]ATLAS...",
         multiple=True,
@@ -155,60 +112,34 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         "{subject} or another entity in it, a path is a pattern: one per subject, with "
         "--labels-table.",
     ),
-    _option(
+    option(
         "--labels-table",
         "tables",
         metavar="[NAME=]PATH...",
         multiple=True,
         group=REGIONS,
-        help="Names of an atlas's regions; by default the table that lies beside the atlas.",
+        help="Names of regions, with the NAME of an atlas, or one per atlas in the same order; by "
+        "default the table that lies beside the atlas.",
     ),
-    _option(
+    shared("background_label"),
+    shared("seeds", metavar="[NAME=]TSV..."),
+    shared("radius"),
+    option(
         "--mask",
         metavar="auto|none|PATH",
         default="auto",
         group=REGIONS,
         help="Voxels that count: each run's own brain mask, all, or those of one image.",
     ),
-    _option(
-        "--min-coverage",
-        metavar="FRACTION",
-        type=click.FloatRange(0, 1),
-        default=0.5,
-        group=REGIONS,
-        help="Regions covered less than this become n/a; 0 keeps all.",
-    ),
-    _option(
-        "--strategy",
-        type=click.Choice(STRATEGIES),
-        default="mean",
-        group=REGIONS,
-        help="What is made of a region's voxels in every frame.",
-    ),
-    _option(
-        "--nan-policy",
-        type=click.Choice(NAN_POLICIES),
-        default="zero",
-        group=REGIONS,
-        help="What a NaN or infinite voxel is: a 0 that counts, not there, or NaN for its region.",
-    ),
-    _option(
-        "--resampling-target",
-        type=click.Choice(RESAMPLING_TARGETS),
-        default="data",
-        group=REGIONS,
-        help="data: bring atlas and mask to each run's grid. labels: bring runs to the atlas's.",
-    ),
-    _option(
-        "--smoothing",
-        "--smoothing-fwhm",
-        "smoothing_fwhm",
-        type=Width(),
-        metavar="FWHM",
-        group=REGIONS,
-        help="Smooth by a Gaussian this wide at half maximum, in mm.",
-    ),
-    _option(
+    shared("min_coverage", default=0.5),
+    shared("strategy"),
+    shared("nan_policy"),
+    shared("resampling_target"),
+    shared("resampling_clip"),
+    shared("smoothing_fwhm"),
+    shared("spatial"),
+    shared("maps_method"),
+    option(
         "-p",
         "--nuisance-regressors",
         "regressors",
@@ -220,14 +151,14 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         "compcor scrub; or columns of fMRIPrep's table, wildcards in quotes: 'trans_?' csf. "
         "[default: none]",
     ),
-    _option(
+    option(
         "--fd-thresh",
         metavar="MM",
         type=click.FloatRange(min=0),
         group=CLEANING,
         help="Leave frames out whose framewise displacement is above; 0 leaves none out.",
     ),
-    _option(
+    option(
         "--dummy-scans",
         metavar="auto|N",
         callback=_dummy,
@@ -235,29 +166,23 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         help="Frames to drop at the start; auto: those fMRIPrep flagged. [default: auto with -p, "
         "else 0]",
     ),
-    _option(
-        "--detrend/--no-detrend",
+    shared("high_variance_confounds"),
+    shared("standardize_confounds"),
+    shared(
+        "detrend",
         default=None,
-        group=CLEANING,
         help="Remove mean and linear trend. [default: as XCP-D has it for its strategies, else no]",
     ),
-    _option("--high-pass", metavar="HZ", type=float, group=CLEANING, help="Cutoff in Hz."),
-    _option("--low-pass", metavar="HZ", type=float, group=CLEANING, help="Cutoff in Hz."),
-    _option(
-        "--t-r",
-        metavar="SECONDS",
-        type=float,
-        group=CLEANING,
+    shared("filter"),
+    shared("high_pass"),
+    shared("low_pass"),
+    shared("extrapolate"),
+    shared(
+        "t_r",
         help="Repetition time of all runs. By default from their JSON, else their headers.",
     ),
-    _option(
-        "--standardize",
-        type=click.Choice(STANDARDIZE),
-        default="none",
-        group=CLEANING,
-        help="z-scores, percent signal change, or the image's own units.",
-    ),
-    _option(
+    shared("standardize"),
+    option(
         "--output-format",
         type=Comma(("tsv", "zarr", "parquet")),
         default="tsv",
@@ -266,26 +191,25 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         help="zarr: all runs in cohort.zarr as well. parquet: series as .parquet too. Tables are "
         "written in any case.",
     ),
-    connectome_option(OUTPUT),
-    _option(
-        "--overwrite",
-        is_flag=True,
+    shared("connectome", group=OUTPUT),
+    shared(
+        "overwrite",
         group=OUTPUT,
         help="Extract again what is up to date. By default it is skipped.",
     ),
-    _option(
+    option(
         "--retry-failed",
         is_flag=True,
         group=OUTPUT,
         help="Try runs again that have failed before with the same input and options.",
     ),
-    _option(
+    option(
         "--dry-run",
         is_flag=True,
         group=RUNNING,
         help="Only say what would be done: runs, grids, bytes to read, memory.",
     ),
-    _option(
+    option(
         "--scheduler",
         metavar="local|ADDRESS|slurm|kubernetes",
         default="local",
@@ -293,13 +217,13 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         help="Where runs are extracted: processes on this machine, a Dask scheduler "
         "(tcp://host:8786), or a cluster that starts workers.",
     ),
-    _option(
+    option(
         "--scheduler-file",
         metavar="PATH",
         group=RUNNING,
         help="File that dask scheduler --scheduler-file has written.",
     ),
-    _option(
+    option(
         "--n-procs",
         "--nprocs",
         metavar="N",
@@ -307,50 +231,34 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
         group=RUNNING,
         help="Processes on this machine, or at most so many workers. [default: one per core]",
     ),
-    _option(
+    option(
         "--mem",
         metavar="SIZE",
         group=RUNNING,
         help="Memory on this machine for all processes together, or of each worker: 8GB, or a "
         "number of MB.",
     ),
-    _option(
+    option(
         "-w",
         "--work-dir",
         metavar="DIR",
         group=RUNNING,
         help="Scratch folder of the workers. Nothing that is left there is needed.",
     ),
-    _option(
+    option(
         "--shard",
         metavar="I/N",
         group=RUNNING,
         help="Only every N-th run, from the I-th: for job arrays. Shards may run at once; "
         "'group' afterwards builds cohort.zarr.",
     ),
-    _option(
+    option(
         "--stop-on-first-crash",
         is_flag=True,
         group=RUNNING,
         help="Stop when a run fails. By default the others go on.",
     ),
+    shared("plan"),
     storage_option(group=RUNNING),
     verbose_option,
 )
-
-
-def bids_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a function the arguments and all options of ``daskroi bids``.
-
-    Examples
-    --------
-    >>> @click.command()
-    ... @bids_options
-    ... def bids(**options): ...
-    >>> [parameter.name for parameter in bids.params][:4]
-    ['bids_dir', 'out', 'level', 'participant_label']
-    """
-    # decorators apply from the bottom up
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function

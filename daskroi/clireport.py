@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from daskroi.terminal import Command, Option, say, shown_compute, storage_option, verbose_option
+from daskroi.cliatlases import load_named, named
+from daskroi.clioptions import RUNNING, option, recipe_of, shared
+from daskroi.terminal import Command, say, shown_compute, storage_option, verbose_option
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
-STANDARDIZE = ("none", "zscore_sample", "psc")
-IO, CLEANING, RUNNING = "Input and output", "Cleaning, of an image", "Running"
+IO, CLEANING = "Input and output", "Cleaning, of an image"
 
 EPILOG = """\b
 Examples:
@@ -29,10 +29,6 @@ Examples:
 """
 
 
-def _option(*names: str, **settings: Any) -> Any:
-    return click.option(*names, cls=Option, **settings)
-
-
 @click.command(
     cls=Command,
     lists=("--columns",),
@@ -40,7 +36,7 @@ def _option(*names: str, **settings: Any) -> Any:
     short_help="Make an interactive report of a run, a result or a cohort.",
 )
 @click.argument("target")
-@_option(
+@option(
     "--atlas",
     "atlases",
     metavar="[NAME=]PATH",
@@ -49,17 +45,17 @@ def _option(*names: str, **settings: Any) -> Any:
     help="Label image or maps. Of a result, by default the file that its JSON names. Of a cohort "
     "NAME is that in the names of its files; repeat for several.",
 )
-@_option(
+@option(
     "--labels-table",
     metavar="PATH",
     group=IO,
     help="Names of the regions; by default the table that lies beside the atlas.",
 )
-@_option(
+@option(
     "--image", metavar="PATH", group=IO, help="Of a result: the image to show, if it has moved."
 )
-@_option("--mask", metavar="PATH", group=IO, help="Of an image: voxels that count, on any grid.")
-@_option(
+@option("--mask", metavar="PATH", group=IO, help="Of an image: voxels that count, on any grid.")
+@option(
     "-o",
     "--output",
     "out",
@@ -69,47 +65,22 @@ def _option(*names: str, **settings: Any) -> Any:
     "in the current folder. Reports of a cohort go beside their results, their index is "
     "TARGET/index.html.",
 )
-@_option("--title", metavar="TEXT", group=IO, help="Title of the report.")
-@_option("--open", "open_", is_flag=True, group=IO, help="Open it in the browser.")
-@_option(
+@option("--title", metavar="TEXT", group=IO, help="Title of the report.")
+@option("--open", "open_", is_flag=True, group=IO, help="Open it in the browser.")
+@option(
     "--confounds",
     metavar="TSV",
     group=CLEANING,
     help="Table of confounds, a row per frame: shown, and regressed out of an image.",
 )
-@_option(
-    "--columns",
-    metavar="NAME...",
-    multiple=True,
-    group=CLEANING,
-    help="Columns to regress out, wildcards in quotes: 'trans_?' 'rot_?' csf. Default: all.",
-)
-@_option(
-    "--smoothing",
-    "smoothing_fwhm",
-    type=float,
-    metavar="MM",
-    group=CLEANING,
-    help="Smooth by a Gaussian this wide at half maximum.",
-)
-@_option("--detrend", is_flag=True, group=CLEANING, help="Remove mean and linear trend.")
-@_option("--high-pass", metavar="HZ", type=float, group=CLEANING, help="Cutoff in Hz.")
-@_option("--low-pass", metavar="HZ", type=float, group=CLEANING, help="Cutoff in Hz.")
-@_option(
-    "--t-r",
-    metavar="SECONDS",
-    type=float,
-    group=CLEANING,
-    help="Repetition time. By default from the JSON beside the image, else from its header.",
-)
-@_option(
-    "--standardize",
-    type=click.Choice(STANDARDIZE),
-    default="none",
-    group=CLEANING,
-    help="z-scores, percent signal change, or the image's own units.",
-)
-@_option(
+@shared("columns", group=CLEANING)
+@shared("smoothing_fwhm", group=CLEANING)
+@shared("detrend", group=CLEANING)
+@shared("high_pass", group=CLEANING)
+@shared("low_pass", group=CLEANING)
+@shared("t_r", group=CLEANING)
+@shared("standardize", group=CLEANING)
+@option(
     "--overwrite",
     is_flag=True,
     group=RUNNING,
@@ -137,14 +108,16 @@ def report(
     The page is one file that opens offline: slices with regions, their series, carpet plot,
     correlations and confounds.
     """
-    named = dict(_named(spec) for spec in atlases)
+    pairs = [named(spec) for spec in atlases]
     kind = _kind_of(target, storage_options)
     if kind == "cohort":
-        _of_cohort(target, named, labels_table, overwrite, open_, storage_options)
+        _of_cohort(target, pairs, labels_table, overwrite, open_, storage_options)
         return
-    if len(named) > 1:
+    if len(pairs) > 1:
         raise click.UsageError("A report is of one atlas. Give --atlas once.")
-    atlas = _load(next(iter(named.items()), None), labels_table, storage_options)
+    atlas = None
+    if pairs:
+        atlas = load_named(*pairs[0], labels_table, storage_options=storage_options)
     if kind == "result":
         from daskroi.cohortreport import report_of_result, report_path
         from daskroi.outputs import as_target
@@ -162,21 +135,13 @@ def report(
         if atlas is None:
             raise click.UsageError("Missing option '--atlas': TARGET is an image.")
         chosen = [name for text in columns for name in text.split(",") if name] or None
-        given = cleaning | {"mask_img": mask, "confounds": confounds, "columns": chosen}
+        given = recipe_of(cleaning) | {"mask_img": mask, "confounds": confounds, "columns": chosen}
         made = _of_image(target, atlas, title, given, storage_options)
         place = out or f"{_stem(target)}_report.html"
     made.save_as_html(place, storage_options=storage_options if is_url(place) else None)
     click.echo(shown(str(place)))
     if open_:
         _open(place, made)
-
-
-def _named(spec: str) -> tuple[str, str]:
-    """Name and path of ``NAME=PATH``; a path may have an equals sign too."""
-    name, equals, path = spec.partition("=")
-    if not equals or os.path.exists(spec) or not re.fullmatch(r"[A-Za-z0-9]+", name):
-        return "", spec
-    return name, path
 
 
 def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
@@ -200,17 +165,6 @@ def _stem(target: str) -> str:
     return run_prefix(shown(target).rstrip("/"))
 
 
-def _load(
-    named: tuple[str, str] | None, table: str | None, storage_options: dict[str, Any] | None
-) -> Any:
-    if named is None:
-        return None
-    from daskroi.atlas import load_atlas
-
-    name, path = named
-    return load_atlas(path, table, name=name or None, storage_options=storage_options)
-
-
 def _of_image(
     image: str,
     atlas: Any,
@@ -225,8 +179,6 @@ def _of_image(
 
     run = dr.open_image(image, storage_options=storage_options)
     options |= {"storage_options": storage_options}
-    if options["standardize"] == "none":
-        options["standardize"] = None
     wanted: list[Any] = [dr.extract(run, atlas, **options)]
     before = ("mask_img", "smoothing_fwhm", "t_r", "storage_options")
     plain = {name: options[name] for name in before}
@@ -249,7 +201,7 @@ def _of_image(
 
 def _of_cohort(
     folder: str,
-    named: dict[str, str],
+    pairs: list[tuple[str | None, str]],
     table: str | None,
     overwrite: bool,
     open_: bool,
@@ -258,9 +210,9 @@ def _of_cohort(
     from daskroi.cohortreport import cohort_reports
 
     atlases = {}
-    for name, path in named.items():
-        loaded = _load((name, path), table, storage_options)
-        atlases[name or loaded.name] = loaded
+    for name, path in pairs:
+        loaded = load_named(name, path, table, storage_options=storage_options)
+        atlases[loaded.name] = loaded
     pages = cohort_reports(
         folder, atlases=atlases, overwrite=overwrite, storage_options=storage_options
     )

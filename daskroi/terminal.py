@@ -53,16 +53,23 @@ class Command(click.Command):
     """A command whose ``--help`` groups options, and that takes them as BIDS-Apps spell them.
 
     Underscores do for dashes (``--low_pass``), and options in ``lists`` take several values in a
-    row (``--columns csf white_matter``).
+    row (``--columns csf white_matter``), up to the next option or a path; those in ``path_lists``
+    take paths too.
     """
 
-    def __init__(self, *args: Any, lists: tuple[str, ...] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lists: tuple[str, ...] = (),
+        path_lists: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.lists = lists
+        self.lists, self.path_lists = lists, path_lists
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, with spellings made uniform first."""
-        return super().parse_args(ctx, _respelled(args, self.lists))
+        return super().parse_args(ctx, _respelled(args, self.lists, self.path_lists))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write options under their headings, in the order in which these first come."""
@@ -77,22 +84,24 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-def _respelled(args: list[str], lists: tuple[str, ...]) -> list[str]:
+def _respelled(
+    args: list[str], lists: tuple[str, ...], path_lists: tuple[str, ...] = ()
+) -> list[str]:
+    """Dashes for underscores, and lists as an option that is repeated."""
     out: list[str] = []
-    option = ""
+    option, filled = "", False
     for i, arg in enumerate(args):
         if arg == "--":
             return out + args[i:]
-        if arg.startswith("--"):
+        if arg.startswith("-") and len(arg) > 1:
             name, equals, value = arg.partition("=")
-            option = name.replace("_", "-")
+            option = name.replace("_", "-") if name.startswith("--") else name
+            filled = bool(equals)
             out.append(option + equals + value)
-        elif arg.startswith("-") and len(arg) > 1:
-            option = ""
-            out.append(arg)
-        elif option in lists and out[-1] != option and not _is_path(arg):
+        elif filled and (option in path_lists or (option in lists and not _is_path(arg))):
             out += [option, arg]
         else:
+            filled = True
             out.append(arg)
     return out
 

@@ -149,7 +149,7 @@ def test_the_connectome_beside_the_series(files, tmp_path, monkeypatch):
     told = ("--connectome", "covariance")
     check_ok(invoke(*args))
     # of series that are up to date, without another look at the image
-    monkeypatch.setattr("daskroi.cli.shown_compute", None)
+    monkeypatch.setattr("daskroi.cliextract.shown_compute", None)
     done = check_ok(invoke(*args, *told))
     assert "up to date, skipped" in done.stderr
     matrix = tmp_path / f"{PREFIX}_atlas-Block_stat-covariance_relmat.tsv"
@@ -740,7 +740,6 @@ BAD = {
     "t_r in ms": (_options(*CUTOFF, "--t-r", 2000), "t_r=2000 s looks like milliseconds"),
     "t_r tiny": (_options("--t-r", 0.001), "shorter than any scan"),
     "cutoffs swapped": (_options(*CUTOFF, "--low-pass", 0.005), "is not below low_pass"),
-    "coverage": (_options("--min-coverage", 50), r"min_coverage=50.* from 0 to 1"),
     "all dummies": (_options("--dummy-scans", N_TIME), f"none of the {N_TIME} frames"),
     "no sample mask": (_options("--sample-mask", "{folder}/no.txt"), r"no\.txt: no such file"),
     "odd sample mask": (_options("--sample-mask", "{folder}/names.tsv"), "not a sample mask"),
