@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskroi.errors import DaskroiError
-from daskroi.partfiles import part_of
+from daskroi.partfiles import alone_in, part_of, uninterrupted
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, shown
 
@@ -36,6 +36,8 @@ __all__ = [
     "write_together",
 ]
 
+# files of a run take milliseconds
+SECONDS_TO_WAIT = 60.0
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "oss2", "tos")
 
 
@@ -183,12 +185,13 @@ def write(path: Target, content: str | bytes | Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(path)
-        try:
-            _fill(part, content)
-            os.replace(part, path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with uninterrupted():
+            try:
+                _fill(part, content)
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise _not_written(path.parent, error) from error
 
@@ -224,10 +227,24 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
     *_, last = files
     folder = last.parent
     made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # or the table of one writer would stand beside the sidecar of another
+        with alone_in(folder, SECONDS_TO_WAIT), uninterrupted():
+            _rename_all(files, last)
+    except BaseException as error:
+        if made:
+            with suppress(OSError):  # unless it has something in it
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise _not_written(folder, error) from error
+        raise
+
+
+def _rename_all(files: Mapping[Path, str | bytes], last: Path) -> None:
     parts: dict[Path, Path] = {}
     placed: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for path, content in files.items():
             parts[path] = part_of(path)
             _fill(parts[path], content)
@@ -236,16 +253,9 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
         for path, part in parts.items():
             os.replace(part, path)
             placed.append(path)
-    except BaseException as error:
-        for path in placed:
+    except BaseException:
+        for path in (*placed, *parts.values()):
             path.unlink(missing_ok=True)
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise _not_written(folder, error) from error
         raise
 
 

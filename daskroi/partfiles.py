@@ -1,22 +1,29 @@
-"""Files that are being written: hidden names by which what a killed writer left is known."""
+"""Files that are being written: hidden names by which what a killed writer left is known; one
+writer at a time, whom Ctrl-C does not stop half-way.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+import signal
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from daskroi.urls import is_url
 
-__all__ = ["part_of", "session_file", "sweep"]
+__all__ = ["BusyError", "alone_in", "part_of", "session_file", "sweep", "uninterrupted"]
 
 # of a writer on another machine nobody can ask whether it lives; no file takes that long to write
 ORPHAN_SECONDS = 3600
+# where folders have no locks
+LOCK = ".daskroi-lock"
 
 
 def part_of(path: Path) -> Path:
@@ -81,3 +88,118 @@ def _is_orphan(entry: os.DirEntry[str]) -> bool:
         if int(found[2]) != os.getpid() and not psutil.pid_exists(int(found[2])):
             return True
     return time.time() - entry.stat().st_mtime > ORPHAN_SECONDS
+
+
+class BusyError(OSError):
+    """Another process or thread has the folder."""
+
+
+@contextmanager
+def alone_in(folder: Path, patience: float) -> Iterator[None]:
+    """Have a folder to oneself, among all threads and processes that ask for it.
+
+    The system takes the lock back when a process ends, however it ends. Where there are no locks
+    at all, nobody waits.
+
+    Parameters
+    ----------
+    folder : Path
+        Must be there.
+    patience : float
+        Seconds to wait for somebody else.
+
+    Raises
+    ------
+    BusyError
+        Somebody else had it all the time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with alone_in(Path(folder), 1), alone_in(Path(folder), 0):
+    ...         pass
+    Traceback (most recent call last):
+        ...
+    daskroi.partfiles.BusyError: another process is writing there
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    deadline, nap = time.monotonic() + patience, 0.001
+    while (handle := _locked(folder)) is None:
+        if time.monotonic() >= deadline:
+            raise BusyError("another process is writing there")
+        time.sleep(nap)
+        nap = min(2 * nap, 0.05)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            if not os.path.isdir(handle):
+                (folder / LOCK).unlink(missing_ok=True)
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may have the handle as well
+            os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """A locked handle; None if somebody has it, -1 where there are no locks."""
+    import fcntl
+
+    # a folder's own lock leaves nothing behind; NFS locks only what is open for writing
+    for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
+        try:
+            handle = os.open(path, flags, 0o666)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+            os.close(handle)  # it was removed as we came
+            return None
+        except (BlockingIOError, FileNotFoundError):
+            os.close(handle)
+            return None
+        except OSError:
+            os.close(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+    return -1
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C (and SIGTERM, where it is handled) wait until the end of ``with``.
+
+    For a few renames, half of which must not stay. Only the main thread is ever interrupted.
+
+    Examples
+    --------
+    >>> try:
+    ...     with uninterrupted():
+    ...         signal.raise_signal(signal.SIGINT)
+    ...         print("to the end")
+    ... except KeyboardInterrupt:
+    ...     print("then stopped")
+    to the end
+    then stopped
+    """
+    before: dict[int, Any] = {}
+    came: list[tuple[int, Any]] = []
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    before[number] = handler
+                    signal.signal(number, lambda *found: came.append(found))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            before[number](number, frame)
