@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -19,9 +20,11 @@ import xarray as xr
 from click.testing import CliRunner
 from cohorts import outputs_of
 
+import daskroi as dr
 from daskroi import clioptions
 from daskroi.batch import extract_cohort
 from daskroi.clibids import bids
+from daskroi.cliextract import extract
 from daskroi.errors import DaskroiError
 from daskroi.terminal import Group
 
@@ -314,10 +317,61 @@ def test_parquet_without_pyarrow_is_said_at_once(tmp_path, run, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_choices_are_those_of_extract():
-    names = {p.name: p for p in bids.params}
-    assert tuple(names["strategy"].type.choices) == clioptions.STRATEGIES  # type: ignore[attr-defined]
-    assert len(bids.params) > 40
+def test_a_recipe_is_said_in_the_same_words_for_one_run_and_for_many():
+    one, many = ({p.name: p for p in command.params} for command in (extract, bids))
+    for name in clioptions.RECIPE:
+        assert one[name].opts == many[name].opts
+        assert one[name].type.to_info_dict() == many[name].type.to_info_dict()
+    said = inspect.signature(dr.extract).parameters
+    of_runs = {"image", "atlas", "mask_img", "confounds", "columns", "sample_mask", "runs"}
+    no_options = {"dtype", "chunks", "storage_options", "clean_args"}
+    assert set(clioptions.RECIPE) == set(said) - of_runs - no_options | {"extrapolate"}
+
+
+def test_options_of_extract_reach_every_run(tmp_path, folder, run):
+    seeds = tmp_path / "atlas-S_seeds.tsv"
+    seeds.write_text("x\ty\tz\n0\t0\t0\n")
+    told = "--filter cosine --high-pass 0.02 --no-standardize-confounds --detrend --plan blocks -p csf"
+    told += f" --spatial voxelwise --smoothing 9,9,6 --background-label 1 --seeds {seeds}"
+    done = run(
+        tmp_path / "out",
+        *told.split(),
+        "--radius",
+        "8",
+        "--atlases",
+        "P_dseg.nii.gz",
+        "--labels-table",
+        "P_dseg.tsv",
+        "--participant-label",
+        "02",
+        "--min-coverage",
+        "0",
+    )
+    assert done.exit_code == 0, done.output
+    image = next((folder / "in" / "sub-02").rglob("*bold.nii.gz"))
+    confounds = next((folder / "in" / "sub-02").rglob("*timeseries.tsv"))
+    mask = next((folder / "in" / "sub-02").rglob("*mask.nii.gz"), None)
+    with pytest.warns(dr.DaskroiWarning, match="no row for these labels"):
+        labels = dr.load_atlas(folder / "P_dseg.nii.gz", folder / "P_dseg.tsv", background_label=1)
+    expected = dr.extract(
+        image,
+        {
+            "P": labels,
+            "S": dr.load_atlas(pd.read_csv(seeds, sep="\t"), radius=8),
+        },
+        mask_img=mask,
+        confounds=confounds,
+        columns=["csf"],
+        filter="cosine",
+        high_pass=0.02,
+        standardize_confounds=False,
+        detrend=True,
+        spatial="voxelwise",
+        smoothing_fwhm=(9, 9, 6),
+    )
+    for name, series in expected.items():
+        [path] = (tmp_path / "out").rglob(f"*atlas-{name}*_timeseries.tsv")
+        np.testing.assert_allclose(pd.read_csv(path, sep="\t"), series, rtol=1e-6, atol=1e-6)
 
 
 def test_tables_are_what_bids_tools_read(tmp_path, run):
