@@ -331,7 +331,9 @@ def test_a_recipe_is_said_in_the_same_words_for_one_run_and_for_many():
 def test_options_of_extract_reach_every_run(tmp_path, folder, run):
     seeds = tmp_path / "atlas-S_seeds.tsv"
     seeds.write_text("x\ty\tz\n0\t0\t0\n")
-    told = "--filter cosine --high-pass 0.02 --no-standardize-confounds --detrend --plan blocks -p csf"
+    told = (
+        "--filter cosine --high-pass 0.05 --no-standardize-confounds --detrend -p csf --plan blocks"
+    )
     told += f" --spatial voxelwise --smoothing 9,9,6 --background-label 1 --seeds {seeds}"
     done = run(
         tmp_path / "out",
@@ -363,7 +365,7 @@ def test_options_of_extract_reach_every_run(tmp_path, folder, run):
         confounds=confounds,
         columns=["csf"],
         filter="cosine",
-        high_pass=0.02,
+        high_pass=0.05,
         standardize_confounds=False,
         detrend=True,
         spatial="voxelwise",
