@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.errors import DaskroiError
+from daskroi.jsontext import from_json
 from daskroi.outputs import NotWrittenError, read_text, remove_all, write
 from daskroi.store import read_timeseries
 from daskroi.unsaid import ignored
@@ -80,6 +81,8 @@ class CohortZarr:
         NotWrittenError
             The store cannot be written to.
         """
+        # the same store in whatever order atlases were named
+        paths = dict(sorted(paths.items()))
         digest = hashlib.sha256()
         for one in paths.values():
             # it has the identity of all that went in, and the table follows from that
@@ -155,7 +158,7 @@ class CohortZarr:
     def _hide(self, keep: int) -> None:
         """Show readers fewer runs, before what belongs to the others goes."""
         path = self._place / "zarr.json"
-        said = json.loads(read_text(path))
+        said = from_json(read_text(path))
         for array in said["consolidated_metadata"]["metadata"].values():
             if "run" in (array.get("dimension_names") or ()):
                 array["shape"][0] = min(keep, array["shape"][0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
-import json
 import os
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from daskroi.bytesource import ByteSource
 from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
+from daskroi.jsontext import from_json
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def read_json(
             "is not there. Copy it from fMRIPrep's output (1.4 or later), or use another strategy."
         ) from error
     try:
-        found = json.loads(source.read())
+        found = from_json(source.read())
         return {name: about for name, about in found.items() if isinstance(about, dict)}
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise DaskroiError(
             f"{source.shown}: not a JSON file about confounds ({error}). Copy it again from "
             "fMRIPrep's output."

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskroi.jsontext import from_json
+
 __all__ = ["GzipIndex"]
 
 MAGIC = b"daskroi gzip index 1\n"
@@ -93,7 +95,7 @@ class GzipIndex:
         if not data.startswith(MAGIC) or len(data) < start + 4:
             raise ValueError("not an index")
         (length,) = struct.unpack_from("<I", data, start)
-        head = json.loads(data[start + 4 : start + 4 + length])
+        head = from_json(data[start + 4 : start + 4 + length])
         if not isinstance(head, dict) or head.get("identity") != identity:
             raise ValueError("of another file")
         return head | {"start": start + 4 + length}

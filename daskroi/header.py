@@ -163,6 +163,7 @@ def _checked_affine(url: str, header: nib.Nifti1Header) -> np.ndarray:
             header[code] = 0
     if header["pixdim"][0] not in (-1, 1):
         header["pixdim"][0] = 1
+    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
     try:
         return header.get_best_affine()
     except (HeaderDataError, ValueError) as error:
@@ -221,6 +222,11 @@ def choose_t_r(
             f"{plausible[0][0]:g} s; the sidecar's is used. Pass t_r to settle it."
         )
     if plausible:
+        if sidecar is not None and not plausible_t_r(sidecar[0]):
+            warn(
+                f"{url}: {sidecar[1]} says {sidecar[0]:g} s, which is not a plausible TR; the "
+                f"header's {plausible[0][0]:g} s is used. Pass t_r to settle it."
+            )
         return plausible[0]
     if found:
         t_r, where = found[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Generator, Mapping
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from daskroi.bytesource import DEFLATE_LIMIT, ByteSource
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError, brief
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.inflate import fill, skip
+from daskroi.jsontext import from_json
 from daskroi.urls import is_url, shown
 
 __all__ = ["NiftiFile", "read_sidecar_t_r"]
@@ -146,6 +146,11 @@ class NiftiFile(ImageFile):
 
     def checked(self) -> NiftiFile:
         """Return itself, or refuse, from the file's size alone, what it cannot hold."""
+        if self.offset < 0:  # other formats may say so; NIfTI's is checked with the header
+            raise DaskroiError(
+                f"{self.source.shown}: the header says that voxels start at byte {self.offset}. "
+                "The file is damaged; copy or download it again."
+            )
         if not self.source.gzipped and self.source.size < self._end:
             raise self.source.truncated(self._end, self.source.size)
         if self.source.gzipped and self._end > self.source.size * DEFLATE_LIMIT:
@@ -173,10 +178,14 @@ def read_sidecar_t_r(
     except (DaskroiNotFoundError, DaskroiPermissionError):
         return None  # S3 forbids asking for what is not there, where one may not list
     try:
-        return float(json.loads(content.decode("utf-8-sig"))["RepetitionTime"]), shown(sidecar)
-    except (KeyError, TypeError):
-        return None  # a sidecar need not say
-    except ValueError as error:
+        said = from_json(content)
+        if not isinstance(said, dict):
+            raise ValueError(f"it holds a {type(said).__name__}, not an object")
+        t_r = said.get("RepetitionTime")
+        if isinstance(t_r, bool | list | dict):
+            raise ValueError(f"RepetitionTime is {brief(t_r)}, not a number of s")
+        return None if t_r is None else (float(t_r), shown(sidecar))  # it need not say
+    except (ValueError, OverflowError) as error:
         raise DaskroiError(
             f"{shown(sidecar)}: no repetition time can be read from it ({error}). "
             "Repair or remove it."

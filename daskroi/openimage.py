@@ -183,7 +183,7 @@ def as_file(
         if name.endswith((".nii", ".nii.gz")):
             return NiftiFile.open(path, storage_options, index=index)
         return _open_other(path, storage_options)
-    if not hasattr(image, "dataobj") or not hasattr(image, "affine"):
+    if isinstance(image, type) or not (hasattr(image, "dataobj") and hasattr(image, "affine")):
         several = isinstance(image, list | tuple) or hasattr(image, "func")
         remedy = (
             "Give one run at a time, such as dataset.func[0]."
@@ -228,7 +228,8 @@ def _open_other(path: str, storage_options: Mapping[str, Any] | None) -> NiftiFi
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _of_proxy(image: Any) -> NiftiFile | None:
@@ -265,10 +266,11 @@ def _of_proxy(image: Any) -> NiftiFile | None:
 
 
 def _nibabel_grid(image: Any, culprit: str, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], Grid]:
-    shape = tuple(image.shape)
+    # Python's integers: the product of NumPy's may overflow
+    shape = tuple(int(n) for n in image.shape)
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise DaskroiError(
             f"{culprit}: has shape {shape}; an image has 3 or 4 dimensions, none of them empty. "
             "Reshape it, or split it along the last one."

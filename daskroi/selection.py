@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from daskroi.entities import ENTITIES, INDICES, long_name, short_name
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
+from daskroi.jsontext import from_json
 
 __all__ = ["Condition", "Selection"]
 
@@ -205,7 +205,7 @@ def _read(path: str, storage_options: Any) -> Any:
         else:
             with open(os.path.expanduser(path), "rb") as file:
                 content = file.read()
-        return json.loads(content.decode("utf-8-sig"))
+        return from_json(content)
     except FileNotFoundError as error:
         if isinstance(error, DaskroiError):
             raise

@@ -15,6 +15,7 @@ import numpy as np
 
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.jsontext import from_json
 from daskroi.outputs import as_target, read_text
 from daskroi.remote import identify
 from daskroi.urls import StorageOptions, is_url, shown
@@ -204,7 +205,7 @@ def read_sidecar(path: Any) -> dict[str, Any]:
     """
     path = as_target(path)
     try:
-        found = json.loads(read_text(path))
+        found = from_json(read_text(path))
     except FileNotFoundError:
         raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
     except DaskroiError:

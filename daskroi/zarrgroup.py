@@ -226,7 +226,8 @@ def tried(location: str, options: StorageOptions, work: Callable[[], _T]) -> _T:
             raise
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
             # Blosc raises RuntimeError, and so does a session that was closed
-            if isinstance(error, RuntimeError) and "compress" not in str(error):
+            deep = isinstance(error, RecursionError)  # of brackets in a document
+            if isinstance(error, RuntimeError) and not deep and "compress" not in str(error):
                 raise
             reason = " ".join(str(error).split()).rstrip(".")
             reason = scrubbed(reason, location, options)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
+from daskroi.jsontext import from_json
 from daskroi.remote import filesystem, retried
 from daskroi.urls import StorageOptions, is_url, shown
 from daskroi.zarrstore import CONVERSION, NOTE, PART, below, open_store
@@ -213,7 +214,7 @@ def _local_note(path: str) -> Any:
     for document, inner in (("zarr.json", "attributes"), (".zattrs", None)):
         with suppress(OSError, ValueError, AttributeError):
             with open(os.path.join(path, document), encoding="utf-8") as file:
-                content = json.load(file)
+                content = from_json(file.read())
             return (content.get(inner, {}) if inner else content).get(NOTE)
     return None
 
@@ -222,7 +223,7 @@ def _local_plan(place: str) -> Any:
     """What is being converted in a folder; None if nothing is."""
     try:
         with open(os.path.join(place, CONVERSION), encoding="utf-8") as file:
-            return json.load(file)
+            return from_json(file.read())
     except (FileNotFoundError, ValueError):
         # cut off between its last document and its renaming
         return _local_note(place)
@@ -283,7 +284,7 @@ class _Remote(Target):
             text = retried(
                 self.place, self.options, lambda: self._fs.cat_file(f"{self._path}/{key}")
             )
-            return json.loads(text)
+            return from_json(text)
         except (FileNotFoundError, ValueError) as error:
             if isinstance(error, DaskroiError) and not isinstance(error, FileNotFoundError):
                 raise
