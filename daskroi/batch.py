@@ -7,6 +7,7 @@ runs → jobs → what is not up to date → a window of tasks → results writt
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -19,7 +20,7 @@ import daskroi
 from daskroi import runstable
 from daskroi.beside import beside_of
 from daskroi.cohortatlas import cohort_atlases
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.job import LINK, Job, Work
 from daskroi.jobs import jobs_of, parse_shard
 from daskroi.listing import local_or_url
@@ -155,6 +156,7 @@ def extract_cohort(
     1
     """
     part = parse_shard(shard)
+    _check(out, mask, client, max_in_flight)
     if cohort_zarr and part is not None:
         raise DaskroiError(
             "cohort_zarr=True and shard= do not go together: two shards would write one store. "
@@ -164,7 +166,9 @@ def extract_cohort(
     if isinstance(target, Path):
         target = target.absolute()  # workers may stand in another folder
     jobs, total = jobs_of(runs)
-    first = next(jobs)
+    first = next(jobs, None)
+    if first is None:
+        raise DaskroiError("runs is empty: nothing to extract. Give at least one run.")
     jobs = chain([first], jobs)
     if part is not None:
         number, count = part
@@ -189,6 +193,38 @@ def extract_cohort(
             session.zarr = InOrder(CohortZarr(target))
         session.run(jobs, window, stop_on_first_crash)
     return session.summary()
+
+
+def _check(out: Any, mask: Any, client: Any, max_in_flight: Any) -> None:
+    """What would be noticed late, or never."""
+    if out is None:
+        raise DaskroiTypeError("out is None. Give a folder for results, by path or URL.")
+    if not isinstance(mask, str | os.PathLike | None):
+        raise DaskroiTypeError(
+            f"mask is a {type(mask).__name__}. A cohort's mask is the path or URL of one image, "
+            "'auto' or None."
+        )
+    if not (client is None or client == "threads" or hasattr(client, "submit")):
+        raise DaskroiTypeError(
+            f"client={client!r} is no client. Give distributed.Client, as daskroi.connect returns "
+            "it, 'threads' or None."
+        )
+    if max_in_flight is not None and not (isinstance(max_in_flight, int) and max_in_flight > 0):
+        # with room for none, it would wait for ever
+        raise DaskroiError(
+            f"max_in_flight={max_in_flight!r} is not a number of runs. Give 1 or more, or None."
+        )
+
+
+def _bytes(memory: str | int) -> int:
+    from dask.utils import parse_bytes
+
+    try:
+        return int(parse_bytes(memory))
+    except (TypeError, ValueError, AttributeError):
+        raise DaskroiError(
+            f"memory={memory!r} is no size. Give bytes, or a text such as '4 GB'."
+        ) from None
 
 
 def _plan(checked: Iterable[Checked], work: Work) -> Plan:
@@ -224,6 +260,12 @@ def _work(
         if isinstance(confounds, ConfoundRecipe):
             denoising = confounds
         elif isinstance(confounds, Mapping):
+            known = signature(ConfoundRecipe.make).parameters
+            if unknown := [name for name in confounds if name not in known]:
+                raise DaskroiTypeError(
+                    f"confounds has {unknown[0]!r}, which is no keyword of load_confounds. Use "
+                    f"some of: {', '.join(known)}."
+                )
             denoising = ConfoundRecipe.make(**confounds)
         else:
             denoising = ConfoundRecipe.make(confounds)
@@ -265,11 +307,9 @@ def _window(
     client: Any, work: Work, most: int | None, memory: str | int | None, stack: ExitStack
 ) -> Window:
     """Where runs are extracted; leaving ``stack`` gives up what is not done."""
-    from dask.utils import parse_bytes
-
     client = default_client() if client is None else client
     if client is None or client == "threads":
-        given = available_memory() if memory is None else parse_bytes(memory)
+        given = available_memory() if memory is None else _bytes(memory)
         window: Window = ThreadWindow(replace(work, memory=given), most=most)
     else:
         token = ""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["jobs_of", "parse_shard"]
 
 FILES = ("image", "mask", "confounds", "sidecar")
+# with any ending, and as folders; results of a run called "con" begin with "con_atlas", and are fine
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\.", re.IGNORECASE)
 
 
 def jobs_of(runs: Any) -> tuple[Iterator[Job], int | None]:
@@ -33,7 +35,7 @@ def jobs_of(runs: Any) -> tuple[Iterator[Job], int | None]:
     Raises
     ------
     DaskroiError
-        No ``image``, no run at all.
+        No ``image``.
     DaskroiTypeError
         Something else.
 
@@ -44,8 +46,6 @@ def jobs_of(runs: Any) -> tuple[Iterator[Job], int | None]:
     ('sub-01/func/sub-01_task-rest', 1)
     """
     rows, total = _rows(runs)
-    if total == 0:
-        raise DaskroiError("runs is empty: nothing to extract. Give at least one run.")
     return (_job(i, row) for i, row in enumerate(rows)), total
 
 
@@ -130,6 +130,10 @@ def _safe(name: str) -> str:
     text = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     if not text:
         raise DaskroiError(f"runs: name {name!r} cannot name files. Use letters and digits.")
+    if DEVICES.match(text):
+        raise DaskroiError(
+            f"runs: name {name!r} is a device's on Windows, where no file can have it. Use another."
+        )
     return text
 
 

@@ -106,8 +106,7 @@ class Session:
                 self.table.claim(job)
                 yield job
 
-        first = self.work
-        if isinstance(first.out, Path) and not is_url(first.root or ""):
+        if isinstance(self.work.out, Path) and not is_url(self.work.root):
             yield from map(self._check, claimed())
             return
         yield from _ahead(self._check, claimed(), LOOKS)
@@ -144,12 +143,16 @@ class Session:
                 outcome = failure(error)
             why = self._why.pop(job.position, "")
             self._note(job, outcome.status, outcome, why if outcome.status == "ok" else "")
-            if outcome.fatal and isinstance(self.work.out, Path) and self._stop is None:
+            if self._stops(outcome) and self._stop is None:
                 self._stop = NotWrittenError(
                     f"{outcome.reason} Runs that are done are complete: start again, and they are "
                     "skipped."
                 )
         self._tick(window)
+
+    def _stops(self, outcome: Outcome) -> bool:
+        # a full disk stays full; of a bucket a single put may fail
+        return outcome.fatal and isinstance(self.work.out, Path)
 
     def _note(self, job: Job, status: str, outcome: Outcome | None, reason: str) -> None:
         if outcome is not None and outcome.status == "failed":
@@ -160,7 +163,7 @@ class Session:
             if reason:
                 self._say_changed(job, reason)
             runstable.forget_log(self.work.out, job)
-        if not (outcome is not None and outcome.fatal):
+        if outcome is None or not self._stops(outcome):  # what ends the cohort is told as an error
             self.table.add(job, status, outcome, reason)
         if self.zarr is not None:
             paths = None if status == "failed" else self.work.paths_of(job)
