@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from daskroi.report import Report, report
 from daskroi.reportpage import render
 from daskroi.runstable import read_runs
 from daskroi.sidecar import read_sidecar
-from daskroi.store import read_timeseries
+from daskroi.store import read_timeseries, results_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,32 +173,6 @@ def _confounds(given: Any, options: Mapping[str, Any] | None) -> Any:
     return read_confound_table(given, options)
 
 
-@dataclass(frozen=True)
-class Result:
-    """A result of a cohort's run, for one atlas."""
-
-    atlas: str
-    path: Target
-
-
-def results_of(folder: Target, run: str) -> list[Result]:
-    """All results of a run, by what names of files begin with.
-
-    Examples
-    --------
-    >>> results_of(Path("nowhere"), "sub-01/func/sub-01_task-rest")
-    []
-    """
-    *parents, prefix = run.split("/")
-    pattern = re.compile(rf"{re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-\w+_timeseries\.tsv")
-    try:
-        there: list[Any] = list(folder.joinpath(*parents).iterdir())
-    except (OSError, DaskroiError):
-        return []  # no run of this folder has a result
-    found = ((pattern.fullmatch(path.name), path) for path in there)
-    return sorted((Result(m[1], path) for m, path in found if m), key=lambda r: r.path.name)
-
-
 def cohort_reports(
     out: Any,
     *,
@@ -249,12 +222,12 @@ def cohort_reports(
     table = _runs(folder)
     given = {re.sub(r"[^A-Za-z0-9]", "", name): atlas for name, atlas in (atlases or {}).items()}
     for run in table["run"]:
-        for result in results_of(folder, run):
-            path = report_path(result.path)
-            if not overwrite and _is_newer(path, result.path.with_suffix(".json")):
+        for (name, _), series in results_of(folder, run).items():
+            path = report_path(series.timeseries)
+            if not overwrite and _is_newer(path, series.sidecar):
                 continue
             made = report_of_result(
-                result.path, atlas=given.get(result.atlas), storage_options=storage_options
+                series.timeseries, atlas=given.get(name), storage_options=storage_options
             )
             write(path, made.html)
             yield path
@@ -337,21 +310,18 @@ def _row(folder: Target, row: Mapping[Any, Any]) -> dict[str, Any]:
     run = str(row["run"])
     lowest: tuple[float, str] | None = None
     links, kept, frames = [], _whole(row["frames_kept"]), _whole(row["frames"])
-    for result in results_of(folder, run):
+    for (atlas, _), series in results_of(folder, run).items():
         with suppress(DaskroiError, KeyError, TypeError, ValueError):
-            sidecar = read_sidecar(result.path.with_suffix(".json"))
+            sidecar = read_sidecar(series.sidecar)
             regions = sidecar["Regions"]
             pairs = zip(regions["coverage"], regions["name"], strict=True)
             least = min((0.0 if c is None else c, str(n)) for c, n in pairs)
             lowest = least if lowest is None else min(lowest, least)
             frames = sidecar.get("NumberOfFrames", frames)
             kept = len(sidecar["KeptFrames"]) if "KeptFrames" in sidecar else frames
-        page = report_path(result.path)
-        if exists(page):
-            parts = [*run.split("/")[:-1], page.name]
-            links.append((result.atlas, "./" + "/".join(map(quote, parts))))
-        else:
-            links.append((result.atlas, ""))
+        page = report_path(series.timeseries)
+        parts = [*run.split("/")[:-1], page.name]
+        links.append((atlas, "./" + "/".join(map(quote, parts)) if exists(page) else ""))
     return {
         "run": run,
         "status": _text(row["status"]),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,11 @@ from daskroi.cohortzarr import NAME, CohortZarr
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.outputs import as_target
 from daskroi.runstable import merge_shards, read_runs
-from daskroi.store import Written
+from daskroi.store import named_paths, results_of
 
 if TYPE_CHECKING:
     from daskroi.outputs import Target
+    from daskroi.store import Written
 
 __all__ = ["Built", "build_cohort_zarr"]
 
@@ -93,42 +94,33 @@ def build_cohort_zarr(out: Any, *, storage_options: Mapping[str, Any] | None = N
         raise DaskroiNotFoundError(
             f"{folder}: has no runs.tsv. Extract the runs first: daskroi bids ... participant."
         ) from None
-    store = CohortZarr(folder)
-    names: list[str] | None = None
-    missing = []
-    count = 0
-    for run in table.loc[table["status"] != "failed", "run"].tolist():
-        paths = _results(folder, run)
-        if names is None and paths:
-            names = list(paths)
-        if not paths or list(paths) != names:
-            missing.append(run)
-            continue
-        store.add(run, paths)
-        count += 1
-    if names is None:
+    runs = table.loc[table["status"] != "failed", "run"].tolist()
+    kinds = [frozenset(results_of(folder, run)) for run in runs]
+    # what most runs have, of two that as many have the larger: an earlier cohort in the same
+    # folder may have left results that new runs lack
+    counts = Counter(kind for kind in kinds if kind)
+    wanted = max(counts, key=lambda kind: (counts[kind], len(kind)), default=frozenset())
+    if not wanted:
         raise DaskroiError(f"{folder}: has no results. See runs.tsv there for the reasons.")
+    store = CohortZarr(folder)
+    missing = []
+    for run, there in zip(runs, kinds, strict=True):
+        if wanted <= there:
+            store.add(run, _paths(folder, run, wanted))
+        else:
+            missing.append(run)
     store.finish()
-    return Built(folder / NAME, count, int((table["status"] == "failed").sum()), missing)
+    failed = int((table["status"] == "failed").sum())
+    return Built(folder / NAME, len(runs) - len(missing), failed, missing)
 
 
-def _results(out: Target, run: str) -> dict[str, Written]:
-    """Results of a run that are complete, by atlas, and by statistic where there are several."""
-    *folders, prefix = run.split("/")
-    folder = out.joinpath(*folders)
-    pattern = rf"{re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-([A-Za-z0-9_]+)_timeseries\.json"
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError:
-        return {}
-    found = [match for name in names if (match := re.fullmatch(pattern, name))]
-    atlases = [match[1] for match in found]
-    paths = {}
-    for match in found:
-        name = match[1] if atlases.count(match[1]) == 1 else f"{match[1]}_{match[2]}"
-        base = f"{prefix}_atlas-{match[1]}_stat-"
-        stem = f"{base}{match[2]}_timeseries"
-        paths[name] = Written(
-            folder / f"{stem}.tsv", folder / f"{base}coverage_bold.tsv", folder / f"{stem}.json"
+def _paths(out: Target, run: str, wanted: Collection[tuple[str, str]]) -> dict[str, Written]:
+    """Results of a run by atlas, and by statistic where there are several."""
+    *parents, prefix = run.split("/")
+    several = Counter(atlas for atlas, _ in wanted)
+    return {
+        atlas if several[atlas] == 1 else f"{atlas}_{stat}": named_paths(
+            out.joinpath(*parents), prefix, atlas, stat
         )
-    return paths
+        for atlas, stat in sorted(wanted)
+    }

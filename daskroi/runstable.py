@@ -165,6 +165,9 @@ class RunsTable:
 def merge_shards(out: Target, count: int | None = None) -> None:
     """Put the tables of all shards together, if there are any.
 
+    Of a run that stands in several, because the cohort was divided otherwise before, the newest
+    counts.
+
     Parameters
     ----------
     out : Path or UPath
@@ -185,12 +188,34 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
     ------
     FileNotFoundError
         There is none.
+    DaskroiError
+        It is damaged, or another program's.
     """
     import pandas as pd
 
-    text = io.StringIO(read_text(out / name))
-    return pd.read_csv(
-        text, sep="\t", na_values="n/a", keep_default_na=False, quoting=3, dtype={"run": str}
+    try:
+        table = pd.read_csv(
+            io.StringIO(read_text(out / name)),
+            sep="\t",
+            na_values="n/a",
+            keep_default_na=False,
+            quoting=3,
+            dtype={"run": str},
+        )
+        missing = [column for column in COLUMNS if column not in table]
+    except ValueError as error:  # pandas' own, or no UTF-8
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise _no_table(out / name, str(error)) from error
+    if missing:
+        raise _no_table(out / name, f"no column {missing[0]!r}")
+    return table
+
+
+def _no_table(path: Target, why: str) -> DaskroiError:
+    return DaskroiError(
+        f"{path}: is no table of runs ({' '.join(why.split())}). Extract the cohort again, which "
+        "writes it anew; what is up to date is skipped."
     )
 
 
@@ -212,9 +237,11 @@ def _cell(value: Any) -> str:
 
 
 def _shard_tables(out: Target, count: int | None = None) -> list[Target]:
+    """Tables of shards, the oldest first."""
     pattern = rf"runs_shard-\d+of{count or '[0-9]+'}\.tsv"
     with suppress(OSError, DaskroiError):
-        return sorted(p for p in (out / LOGS).iterdir() if re.fullmatch(pattern, p.name))
+        found = sorted(p for p in (out / LOGS).iterdir() if re.fullmatch(pattern, p.name))
+        return sorted(found, key=lambda p: p.stat().st_mtime)
     return []
 
 
@@ -227,23 +254,26 @@ def _texts(paths: Iterable[Target]) -> dict[str, str]:
 
 
 def _merged(tables: Iterable[str]) -> Iterator[str]:
-    """Rows of all shards, by name as people count: sub-2 before sub-10."""
+    """A row per run, the last one there is, by name as people count: sub-2 before sub-10."""
     header = "\t".join(COLUMNS)
-    rows = [
-        row
+    rows = {
+        row.partition("\t")[0]: row
         for text in tables
         if text.startswith(header)
         for row in text.removeprefix(header).splitlines()
         if row
-    ]
-    rows.sort(key=lambda row: re.sub(r"\d+", lambda n: n[0].zfill(12), row.partition("\t")[0]))
+    }
     yield header + "\n"
-    yield from (row + "\n" for row in rows)
+    for name in sorted(rows, key=lambda name: re.sub(r"\d+", lambda n: n[0].zfill(12), name)):
+        yield rows[name] + "\n"
 
 
 def log_of(out: Target, job: Job) -> Target:
     """Where the traceback of a run that failed goes."""
-    return out / LOGS / f"{job.prefix}_log.txt"
+    *folders, prefix = job.name.split("/")
+    # of names that a user gave, two may differ in the folder alone; BIDS repeats it in the name
+    more = [f for f in folders if f != "func" and f not in prefix.split("_")]
+    return out / LOGS / f"{'_'.join((*more, prefix))}_log.txt"
 
 
 def write_log(out: Target, job: Job, outcome: Outcome) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daskroi.entities import checked_name
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.outputs import as_target, check_folder, exists, read_text, write_together
 from daskroi.sidecar import changed, identity_of, read_sidecar, sidecar_of, to_json
@@ -34,6 +35,7 @@ __all__ = [
     "differences",
     "output_paths",
     "read_timeseries",
+    "results_of",
     "run_prefix",
     "write_run",
 ]
@@ -119,11 +121,45 @@ def named_paths(folder: Target, prefix: str, atlas: str, strategy: str) -> Writt
     'sub-01_atlas-HarvardOxford_stat-coverage_bold.tsv'
     """
     label = re.sub(r"[^A-Za-z0-9]", "", atlas) or "unnamed"
-    base = f"{prefix}_atlas-{label}_stat-"
-    name = f"{base}{STATS.get(strategy, strategy)}_timeseries"
+    base = f"{checked_name('prefix', prefix)}_atlas-{label}_stat-"
+    # of a file that somebody else wrote, it may be anything
+    name = f"{base}{checked_name('strategy', STATS.get(strategy, strategy))}_timeseries"
     return Written(
         folder / f"{name}.tsv", folder / f"{base}coverage_bold.tsv", folder / f"{name}.json"
     )
+
+
+def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
+    """Results of a run that are complete, by atlas and ``stat-``; none where there is no folder.
+
+    Parameters
+    ----------
+    out : Path or UPath
+    run : str
+        Folder below ``out``, and what names begin with: ``sub-01/func/sub-01_task-rest``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> results_of(Path("nowhere"), "sub-01/func/sub-01_task-rest")
+    {}
+    """
+    *parents, prefix = run.split("/")
+    folder = out.joinpath(*parents)
+    pattern = rf"({re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-)([A-Za-z0-9_]+)_timeseries\.json"
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except (OSError, DaskroiError):
+        return {}
+    found = (match for name in names if (match := re.fullmatch(pattern, name)))
+    return {
+        (match[2], match[3]): Written(
+            folder / f"{match[1]}{match[3]}_timeseries.tsv",
+            folder / f"{match[1]}coverage_bold.tsv",
+            folder / match[0],
+        )
+        for match in found
+    }
 
 
 def differences(

@@ -16,7 +16,9 @@ from daskroi import store
 from daskroi.cohortzarr import RUNS_PER_COMMIT, CohortZarr, InOrder
 from daskroi.errors import DaskroiError
 from daskroi.group import build_cohort_zarr
+from daskroi.job import Job
 from daskroi.outputs import NotWrittenError, as_target
+from daskroi.runstable import RunsTable
 from daskroi.store import Written
 
 
@@ -228,8 +230,10 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
 def test_group_takes_what_is_complete(tmp_path):
     for i in range(3):
         write(tmp_path, i)
-    rows = ["run\tstatus", *(f"r{i}/r{i}\t{s}" for i, s in enumerate(("ok", "failed", "skipped")))]
-    (tmp_path / "runs.tsv").write_text("\n".join(rows) + "\n")
+    table = RunsTable(tmp_path)
+    for i, status in enumerate(("ok", "failed", "skipped")):
+        table.add(Job(i, f"r{i}/r{i}", "x.nii"), status)
+    table.finish()
     done = build_cohort_zarr(tmp_path)
     assert (done.runs, done.failed, done.exit_code) == (2, 1, 1)
     there = xr.open_zarr(tmp_path / "cohort.zarr")
@@ -245,3 +249,18 @@ def test_group_takes_what_is_complete(tmp_path):
     store.write_run(write_two, tmp_path / "r0", "r0")
     build_cohort_zarr(tmp_path)
     assert {"A_mean", "A_median", "B"} <= set(xr.open_zarr(tmp_path / "cohort.zarr"))
+
+
+def test_group_leaves_out_what_an_earlier_cohort_left(tmp_path):
+    table = RunsTable(tmp_path)
+    for i in range(3):
+        write(tmp_path, i)  # atlases A and B
+        table.add(Job(i, f"r{i}/r{i}", "x.nii"), "ok")
+    # only the first run has been there already
+    store.write_run(result(strategy="median", atlas="A"), tmp_path / "r0", "r0")
+    table.finish()
+    done = build_cohort_zarr(tmp_path)
+    assert (done.runs, done.missing) == (3, [])
+    there = xr.open_zarr(tmp_path / "cohort.zarr")
+    assert {"A", "B"} <= set(there)
+    assert "A_median" not in there

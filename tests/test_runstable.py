@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pandas as pd
 import pytest
 
@@ -79,6 +81,32 @@ def test_shards_come_together_as_people_count(tmp_path):
     (tmp_path / "runs.tsv").unlink()
     merge_shards(tmp_path, 2)
     assert len(read_runs(tmp_path)) == 3
+
+
+def test_of_a_run_in_several_shards_the_newest_row_counts(tmp_path):
+    # divided in two, then in three: `group` takes all there are
+    for i, (shard, status) in enumerate((((2, 2), "failed"), ((1, 3), "ok"))):
+        table = RunsTable(tmp_path, shard)
+        table.add(job(1), status, Outcome(status))
+        table.publish()
+        [path] = (tmp_path / "logs").glob(f"*of{shard[1]}.tsv")
+        os.utime(path, (1e9 + i, 1e9 + i))
+    merge_shards(tmp_path)
+    assert read_runs(tmp_path)["status"].tolist() == ["ok"]
+
+
+@pytest.mark.parametrize("text", ["", "garbage\n1\n", "run\tstatus\na\n", "a\tb\n1\t2\t3\t4\n"])
+def test_a_damaged_table_is_said(tmp_path, text):
+    (tmp_path / "runs.tsv").write_text(text)
+    with pytest.raises(DaskroiError, match=r"runs\.tsv: is no table of runs \(.*\)\. Extract"):
+        read_runs(tmp_path)
+
+
+def test_logs_of_two_folders_are_two(tmp_path):
+    first, second = (Job(i, f"{folder}/run", "x.nii") for i, folder in enumerate("ab"))
+    write_log(tmp_path, first, Outcome("failed", "first", "", "key"))
+    forget_log(tmp_path, second)  # that one has succeeded
+    assert failed_before(tmp_path, first, "key") == "first"
 
 
 def test_a_failure_is_known_again_by_its_key(tmp_path):
