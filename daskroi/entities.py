@@ -15,6 +15,7 @@ __all__ = [
     "PLACES",
     "BidsName",
     "checked_label",
+    "checked_name",
     "entity_folder",
     "in_order",
     "long_name",
@@ -182,6 +183,32 @@ def checked_label(entity: str, label: Any) -> str:
     if label is None or not _LABEL.fullmatch(text):
         raise DaskroiError(
             f"{entity}={label!r} cannot stand in a file name. Use letters and digits only."
+        )
+    return text
+
+
+def checked_name(parameter: str, name: Any) -> str:
+    """A beginning of a file name that stays in its folder, on any system.
+
+    Raises
+    ------
+    DaskroiError
+        It has a separator, a drive (``C:``), or what does not print.
+
+    Examples
+    --------
+    >>> checked_name("prefix", "sub-01_task-rest")
+    'sub-01_task-rest'
+    >>> checked_name("prefix", "../sub-01")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: prefix='../sub-01' cannot begin a file name. Use letters, ...
+    """
+    text = str(name)
+    if not text or not text.isprintable() or set(text) & set('/\\:*?"<>|'):
+        raise DaskroiError(
+            f"{parameter}={text!r} cannot begin a file name. Use letters, digits, '-', '_' and "
+            "'.'; a folder goes into out."
         )
     return text
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["jobs_of", "parse_shard"]
 
 FILES = ("image", "mask", "confounds", "sidecar")
-# with any ending, and as folders; results of a run called "con" begin with "con_atlas", and are fine
-DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\.", re.IGNORECASE)
+# with any ending. What results of a run "con" are called, con_atlas-…, is not among them
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
 def jobs_of(runs: Any) -> tuple[Iterator[Job], int | None]:
@@ -99,7 +99,8 @@ def _job(position: int, row: Any) -> Job:
     name = given.get("name")
     if name is None:
         [name] = output_prefixes(_table([image]))
-    name = "/".join(_safe(part) for part in str(name).split("/"))
+    *folders, prefix = str(name).split("/")
+    name = "/".join([*map(_safe, folders), _safe(prefix, "_")])
     return Job(position, name, image, **files, entities=entities)
 
 
@@ -126,11 +127,11 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and value != value
 
 
-def _safe(name: str) -> str:
+def _safe(name: str, followed_by: str = "") -> str:
     text = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     if not text:
         raise DaskroiError(f"runs: name {name!r} cannot name files. Use letters and digits.")
-    if DEVICES.match(text):
+    if DEVICES.match(text + followed_by):
         raise DaskroiError(
             f"runs: name {name!r} is a device's on Windows, where no file can have it. Use another."
         )

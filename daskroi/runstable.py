@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -100,10 +101,12 @@ class RunsTable:
         DaskroiError
             Another run has it: the results of one would overwrite those of the other.
         """
+        # one file where case does not count, and one way to write é, as on a Mac's disk
+        key = unicodedata.normalize("NFC", job.name).casefold()
         try:
-            self._rows.execute("INSERT INTO names VALUES (?, ?)", (job.name, shown(job.image)))
+            self._rows.execute("INSERT INTO names VALUES (?, ?)", (key, shown(job.image)))
         except sqlite3.IntegrityError:
-            [(other,)] = self._rows.execute("SELECT image FROM names WHERE name = ?", (job.name,))
+            [(other,)] = self._rows.execute("SELECT image FROM names WHERE name = ?", (key,))
             raise DaskroiError(
                 f"{shown(job.image)}: its results would have the same names ({job.name}) as those "
                 f"of {other}. Select one of them (space=, res=), or give names: a dict of "
