@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from contextlib import suppress
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -46,6 +45,9 @@ def lazy_image(
     if isinstance(chunks, str) and chunks == "auto":
         chunks = default_chunks(file)
     sizes = checked_chunks(file.shape, np.dtype(file.dtype), chunks)
+    dask_name = f"nifti-{tokenize(file, stored, sizes)}"
+    if not stored:
+        file = _opened.setdefault(dask_name, file)
     array = da.map_blocks(
         _read_block,
         file,
@@ -53,10 +55,8 @@ def lazy_image(
         dtype=dtype,
         chunks=sizes,
         meta=np.empty((0,) * len(file.shape), dtype),
-        name=f"nifti-{tokenize(file, stored, sizes)}",
+        name=dask_name,
     )
-    if not stored:
-        _remember(array.name, file)
     return make_image(
         array,
         file.grid,
@@ -144,18 +144,10 @@ def _read_block(file: ImageFile, stored: bool, block_info: Any = None) -> np.nda
     return block if file.n_time is not None else block[0]
 
 
-# by the name of the Dask array, which is a hash of file and chunks; a file is some hundred bytes.
-# Looked up, not opened again by the attribute "source": that has no credentials, and costs requests
-_opened: OrderedDict[str, ImageFile] = OrderedDict()
-_OPENED_LIMIT = 10_000
-
-
-def _remember(name: str, file: ImageFile) -> None:
-    _opened[name] = file
-    _opened.move_to_end(name)
-    while len(_opened) > _OPENED_LIMIT:
-        with suppress(KeyError):  # another thread was faster
-            _opened.popitem(last=False)
+# by the name of the Dask array, which is a hash of file and chunks; for as long as an array has the
+# file in its graph. Looked up, not opened again by the attribute "source": that has no credentials,
+# and costs requests
+_opened: WeakValueDictionary[str, ImageFile] = WeakValueDictionary()
 
 
 def remembered(name: str) -> ImageFile | None:

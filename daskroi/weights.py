@@ -20,6 +20,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from daskroi.memory import worker_limit
 from daskroi.regions import RegionIndex
 from daskroi.resampling import Resampling, along_axes
 from daskroi.smoothing import Smoothing, gaussian_matrix
@@ -38,7 +39,9 @@ CUT = TAIL / 8
 # of which on the way, per axis and before scattering: prefilter rows sum up to 3, cubed
 EARLY = TAIL / 100
 
-CACHE_BYTES = 1 << 30
+# a whole brain's weights are 60 MiB (6 mm on 2 mm, with their matrix); runs of a cohort on grids of
+# their own use none twice, and a worker would fill up with them
+CACHE_BYTES = 256 << 20
 _cache: OrderedDict[tuple[object, ...], RegionIndex] = OrderedDict()
 _lock = Lock()
 
@@ -83,7 +86,9 @@ def fuse(
             return _cache[key]
         found = _cache[key] = _fuse(regions, resampling, smoothing)
         # twice the size: its matrix, once used, holds as much again
-        while sum(2 * _bytes(w) for w in _cache.values()) > CACHE_BYTES and len(_cache) > 1:
+        limit = worker_limit()
+        most = CACHE_BYTES if limit is None else min(CACHE_BYTES, limit // 8)
+        while sum(2 * _bytes(w) for w in _cache.values()) > most and len(_cache) > 1:
             _cache.popitem(last=False)
     return found
 
