@@ -26,11 +26,11 @@ class Beside(Protocol):
         """Whether those of these series are there; the series must be."""
 
     def contents(
-        self, result: xr.DataArray, series: Written, sidecar: str, sources: Sequence[str] = ()
+        self, result: xr.DataArray, series: Written, sidecar: str
     ) -> Mapping[Target, str | bytes]:
         """What is in them, by path."""
 
-    def ensure(self, series: Written, sources: Sequence[str] = ()) -> bool:
+    def ensure(self, series: Written) -> bool:
         """Make them of series that are in place, where they are not current."""
 
 

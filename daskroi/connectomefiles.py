@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daskroi.connectome import connectome
-from daskroi.errors import check_choice
+from daskroi.errors import DaskroiError, check_choice
 from daskroi.outputs import read_text, write_together
 from daskroi.relmat import WrittenRelmat, relmat_contents, relmat_is_current, relmat_paths, stat_of
 from daskroi.store import read_timeseries
@@ -70,12 +69,14 @@ class ConnectomeFiles:
         return paths.matrix, paths.sidecar
 
     def is_current(self, series: Written) -> bool:
-        """Whether the matrix of these series is there; their sidecar must be."""
-        return relmat_is_current(self.paths_of(series), {SERIES: _hash(read_text(series.sidecar))})
+        """Whether the matrix of these series is there."""
+        try:
+            sidecar = read_text(series.sidecar)
+        except (DaskroiError, OSError):
+            return False  # another process is just replacing the series
+        return relmat_is_current(self.paths_of(series), {SERIES: _hash(sidecar)})
 
-    def contents(
-        self, result: xr.DataArray, series: Written, sidecar: str, sources: Sequence[str] = ()
-    ) -> dict[Target, str]:
+    def contents(self, result: xr.DataArray, series: Written, sidecar: str) -> dict[Target, str]:
         """Text of the two files.
 
         Parameters
@@ -86,8 +87,6 @@ class ConnectomeFiles:
             Where they are, or will be.
         sidecar : str
             Text of their sidecar.
-        sources : sequence of str
-            For ``Sources``; the name of the series' table if not given.
         """
         kind, shrinkage = CHOICES[self.choice]
         # whether series were just computed or read back, the same bytes: by their sidecar alone
@@ -99,11 +98,11 @@ class ConnectomeFiles:
         return relmat_contents(
             matrix,
             self.paths_of(series),
-            sources=sources or [series.timeseries.name],
+            sources=[series.timeseries.name],
             more={SERIES: _hash(sidecar)},
         )
 
-    def ensure(self, series: Written, sources: Sequence[str] = ()) -> bool:
+    def ensure(self, series: Written) -> bool:
         """Have the matrix of series that are in place; whether it had to be made.
 
         The image is not read again: the series are, where they are.
@@ -117,7 +116,7 @@ class ConnectomeFiles:
             return False
         sidecar = read_text(series.sidecar)
         result = read_timeseries(series.timeseries)
-        write_together(self.contents(result, series, sidecar, sources))
+        write_together(self.contents(result, series, sidecar))
         return True
 
 

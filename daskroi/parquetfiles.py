@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,16 +60,14 @@ class ParquetFiles:
         return (self.path_of(series),)
 
     def is_current(self, series: Written) -> bool:
-        """Whether the file of these series is there; their sidecar must be."""
+        """Whether the file of these series is there."""
         try:
             found = _metadata(self.path_of(series))
+            return found.get(SERIES) == _hash(read_text(series.sidecar))
         except (DaskroiError, OSError, ValueError):
-            return False  # not begun, or cut short
-        return found.get(SERIES) == _hash(read_text(series.sidecar))
+            return False  # not begun, cut short, or the series are just being replaced
 
-    def contents(
-        self, result: xr.DataArray, series: Written, sidecar: str, sources: Sequence[str] = ()
-    ) -> dict[Target, bytes]:
+    def contents(self, result: xr.DataArray, series: Written, sidecar: str) -> dict[Target, bytes]:
         """The file.
 
         Parameters
@@ -81,8 +78,6 @@ class ParquetFiles:
             Where they are, or will be.
         sidecar : str
             Text of their sidecar.
-        sources : sequence of str
-            Not used: they stand in the sidecar.
         """
         parquet = _parquet()
         import pyarrow as pa
@@ -98,7 +93,7 @@ class ParquetFiles:
         )
         return {self.path_of(series): buffer.getvalue()}
 
-    def ensure(self, series: Written, sources: Sequence[str] = ()) -> bool:
+    def ensure(self, series: Written) -> bool:
         """Have the file of series that are in place; whether it had to be made.
 
         Raises

@@ -308,28 +308,38 @@ def read_relmat(path: Any, *, storage_options: Mapping[str, Any] | None = None) 
         ...
     daskroi.errors.DaskroiNotFoundError: nowhere_relmat.tsv: no such file. Check the path.
     """
-    import xarray as xr
-
     path = as_target(path, storage_options)
-    try:
-        (_, *names), *rows = rows_of(read_text(path))
-    except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
-    except ValueError:
-        raise DaskroiError(f"{path}: is empty. Write it again.") from None
     # a sidecar that is not there is one thing, a damaged one another
     beside = path.with_suffix(".json")
-    sidecar = read_sidecar(beside) if exists(beside) else {}
+    try:
+        rows = rows_of(read_text(path))
+        return _matrix(rows, read_sidecar(beside) if exists(beside) else {})
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        if isinstance(error, DaskroiError):
+            raise
+        why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+        raise DaskroiError(
+            f"{path}: is no connectome, or its sidecar not that of one "
+            f"({' '.join(why.split())}). Write it again."
+        ) from error
+
+
+def _matrix(rows: list[list[str]], sidecar: Mapping[str, Any]) -> xr.DataArray:
+    """The matrix of a table; what does not fit raises a `ValueError` or the like."""
+    import xarray as xr
+
+    if not rows:
+        raise ValueError("it is empty")
+    (_, *names), *rows = rows
     regions = sidecar.get("Regions") or {"index": list(range(1, len(names) + 1)), "name": names}
     if [row[:1] for row in rows] != [[n] for n in names] or len(regions["index"]) != len(names):
-        raise DaskroiError(
-            f"{path}: is not a square table with the same {len(names)} names in its header and in "
-            "its first column. Write it again."
+        raise ValueError(
+            f"not a square table with the same {len(names)} names in its header and in its first "
+            "column"
         )
-    try:
-        values = np.array([numbers(row[1:]) for row in rows], sidecar.get("DataType", "float64"))
-    except ValueError as error:
-        raise DaskroiError(f"{path}: has a cell that is no number ({error}). Repair it.") from None
+    values = np.array([numbers(row[1:]) for row in rows], sidecar.get("DataType", "float64"))
     coords: dict[str, Any] = {d: np.array(regions["index"]) for d in ("region", "other_region")}
     for name, (key, dtype) in REGIONS.items():
         if key in regions:

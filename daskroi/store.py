@@ -349,23 +349,36 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
         ...
     daskroi.errors.DaskroiNotFoundError: nowhere_timeseries.json: no such file. Check the path.
     """
-    import xarray as xr
-
     path = as_target(path, storage_options)
     sidecar = read_sidecar(path.with_suffix(".json"))
     try:
-        text = read_text(path)
+        return _series(read_text(path), sidecar)
     except FileNotFoundError:
         raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        if isinstance(error, DaskroiError):
+            raise
+        why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+        raise DaskroiError(
+            f"{path}: does not go with its sidecar, or that is not daskroi's "
+            f"({' '.join(why.split())}). Extract this run again."
+        ) from error
+
+
+def _series(text: str, sidecar: Mapping[str, Any]) -> xr.DataArray:
+    """The series of a table's text; what does not fit raises a `ValueError` or the like."""
+    import xarray as xr
+
     regions = sidecar["Regions"]
     header, *rows = rows_of(text)
     if any(len(row) != len(regions["index"]) for row in (header, *rows)):
-        raise DaskroiError(
-            f"{path}: does not have the {len(regions['index'])} columns its sidecar names. "
-            "Extract this run again."
-        )
+        raise ValueError(f"it does not have the {len(regions['index'])} columns that this names")
+    frames = np.array(sidecar.get("KeptFrames", range(len(rows))), dtype=np.int64)
+    n_frames = len(frames) if "KeptFrames" in sidecar else sidecar.get("NumberOfFrames", len(rows))
+    if len(rows) != n_frames:
+        # a table that was cut between two rows looks like a shorter run
+        raise ValueError(f"{len(rows)} rows for {n_frames} frames")
     values = np.array([numbers(row) for row in rows], sidecar["DataType"]).reshape(-1, len(header))
-    frames = np.array(sidecar.get("KeptFrames", range(len(values))), dtype=np.int64)
     time: tuple[Any, ...] = ("time", frames, {"units": "frame"})
     if "VolumeTiming" in sidecar:
         time = ("time", np.array(sidecar["VolumeTiming"], dtype=np.float64), {"units": "s"})

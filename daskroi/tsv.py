@@ -79,9 +79,17 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def rows_of(text: str) -> list[list[str]]:
     """Rows of a file's text, the header first.
 
+    Raises
+    ------
+    ValueError
+        It is no table: a cell has 128 kB.
+
     Examples
     --------
     >>> rows_of("Node\\tV1\\nV1\\t1.0\\n")
     [['Node', 'V1'], ['V1', '1.0']]
     """
-    return list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error

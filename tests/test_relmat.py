@@ -167,17 +167,38 @@ def test_matrices_of_others(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "is empty"),
-        ("Node\tA\tB\nA\t1\t0\n", "is not a square table"),
-        ("Node\tA\tB\nB\t1\t0\nA\t0\t1\n", "is not a square table"),
-        ("Node\tA\nA\tx\n", "has a cell that is no number"),
-        ("Node\tA\tB\nA\t1\nB\t0\t1\n", "has a cell that is no number|not a square"),
+        ("", "it is empty"),
+        ("Node\tA\tB\nA\t1\t0\n", "not a square table"),
+        ("Node\tA\tB\nB\t1\t0\nA\t0\t1\n", "not a square table"),
+        ("Node\tA\nA\tx\n", "could not convert string to float: 'x'"),
+        ("Node\tA\tB\nA\t1\nB\t0\t1\n", "inhomogeneous"),
+        ("x" * 200_000, "field larger than field limit"),
+        ("\udcff", "codec can't decode"),
     ],
 )
 def test_damaged_tables(tmp_path: Path, text: str, match: str):
     path = tmp_path / "x_relmat.tsv"
-    path.write_text(text)
-    with pytest.raises(DaskroiError, match=match):
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DaskroiError, match=f"is no connectome, .*{match}.* Write it again"):
+        read_relmat(path)
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        {"Atlas": "AAL"},
+        {"Atlas": {}},
+        {"DataType": "flurb"},
+        {"Regions": {"name": ["A"]}},
+        {"Regions": [1]},
+        {"Regions": {"index": [1], "coverage": [0, 1]}},
+    ],
+)
+def test_sidecars_of_something_else(tmp_path: Path, sidecar: Any):
+    path = tmp_path / "x_relmat.tsv"
+    path.write_text("Node\tA\nA\t1\n")
+    path.with_suffix(".json").write_text(json.dumps(sidecar))
+    with pytest.raises(DaskroiError, match="its sidecar not that of one"):
         read_relmat(path)
 
 
@@ -219,6 +240,15 @@ def test_the_matrix_beside_a_runs_series(tmp_path, choice):
     texts = files.contents(series(1), again, again.sidecar.read_text())
     assert texts[paths.matrix] == paths.matrix.read_text()
     assert json.loads(texts[paths.sidecar])["Sources"] == [again.timeseries.name]
+
+
+def test_series_that_are_just_being_replaced_have_no_connectome(tmp_path):
+    # two processes, one cohort: the sidecar goes first and comes last
+    written = write_run(series(), tmp_path, "sub-01_task-rest")
+    files = ConnectomeFiles("correlation")
+    assert files.ensure(written)
+    written.sidecar.unlink()
+    assert not files.is_current(written)
 
 
 def test_the_choices():

@@ -426,6 +426,48 @@ def test_damaged_results_are_not_read(tmp_path):
             sidecar.read_sidecar(written.sidecar)
 
 
+def test_a_table_that_was_cut_is_no_shorter_run(tmp_path):
+    # between two rows: nothing but their number tells
+    for mask in (None, [True, False, True, True]):
+        whole = result() if mask is None else result()[np.array(mask)]
+        written = store.write_run(whole, tmp_path, "x", n_frames=4)
+        lines = written.timeseries.read_text().splitlines(keepends=True)
+        written.timeseries.write_text("".join(lines[:-1]))
+        n = len(whole)
+        with pytest.raises(DaskroiError, match=rf"{n - 1} rows for {n} frames\)\. Extract this"):
+            store.read_timeseries(written.timeseries)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Regions": None},
+        {"Regions": [1, 2, 3]},
+        {"Regions": {"index": [1, 2, 3]}},
+        {"DataType": "flurb"},
+        {"DataType": None},
+        {"KeptFrames": [0, 1]},
+        {"KeptFrames": 4},
+        {"VolumeTiming": [0.0]},
+        {"RepetitionTime": "2 s"},
+    ],
+)
+def test_sidecars_of_something_else(tmp_path, change):
+    written = store.write_run(result(), tmp_path, "x")
+    said = {**json.loads(written.sidecar.read_text()), **change}
+    written.sidecar.write_text(json.dumps({k: v for k, v in said.items() if v is not None}))
+    with pytest.raises(DaskroiError, match=r"x_atlas\S*tsv: does not go with its sidecar"):
+        store.read_timeseries(written.timeseries)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"a\tb\tc\nx\t1\t2\n", b"x" * 200_000])
+def test_tables_of_something_else(tmp_path, data):
+    written = store.write_run(result(), tmp_path, "x")
+    written.timeseries.write_bytes(data)
+    with pytest.raises(DaskroiError, match=r"x_atlas\S*tsv: does not go with its sidecar"):
+        store.read_timeseries(written.timeseries)
+
+
 def test_missing_inputs_are_named(tmp_path):
     with pytest.raises(DaskroiNotFoundError, match=r"gone\.nii: cannot be found"):
         store.write_run(result(), tmp_path / "out", "x", inputs={"image": tmp_path / "gone.nii"})
