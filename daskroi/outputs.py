@@ -38,6 +38,8 @@ __all__ = [
 
 # files of a run take milliseconds
 SECONDS_TO_WAIT = 60.0
+# names of files that are no UTF-8: in JSON, what this makes of a broken byte reads back as it was
+BROKEN = "backslashreplace"
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "oss2", "tos")
 
 
@@ -268,7 +270,7 @@ def _put(files: Mapping[UPath, str | bytes]) -> None:
             remove(last)
         for path, content in files.items():
             placed.append(path)
-            data = content.encode() if isinstance(content, str) else content
+            data = content.encode(errors=BROKEN) if isinstance(content, str) else content
             # pipe_file, not open: a buffered file is committed even when its block is left by an
             # error, and goes up in parts from 5 MB
             retried(str(path), path.storage_options, partial(_pipe, path, data))
@@ -317,11 +319,11 @@ def _not_written(folder: Any, error: Exception) -> NotWrittenError:
 
 def _fill(path: Path, content: str | bytes | Iterable[str]) -> None:
     if isinstance(content, str):
-        path.write_text(content, encoding="utf-8", newline="\n")
+        path.write_text(content, encoding="utf-8", errors=BROKEN, newline="\n")
     elif isinstance(content, bytes):
         path.write_bytes(content)
     else:
-        with path.open("w", encoding="utf-8", newline="\n") as file:
+        with path.open("w", encoding="utf-8", errors=BROKEN, newline="\n") as file:
             file.writelines(content)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from daskroi.errors import DaskroiError
 from daskroi.outputs import NotWrittenError, exists, read_text, remove, write
 from daskroi.partfiles import sweep
+from daskroi.paths import printable
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -103,12 +104,13 @@ class RunsTable:
         """
         # one file where case does not count, and one way to write é, as on a Mac's disk
         key = unicodedata.normalize("NFC", job.name).casefold()
+        image = printable(shown(job.image))
         try:
-            self._rows.execute("INSERT INTO names VALUES (?, ?)", (key, shown(job.image)))
+            self._rows.execute("INSERT INTO names VALUES (?, ?)", (key, image))
         except sqlite3.IntegrityError:
             [(other,)] = self._rows.execute("SELECT image FROM names WHERE name = ?", (key,))
             raise DaskroiError(
-                f"{shown(job.image)}: its results would have the same names ({job.name}) as those "
+                f"{image}: its results would have the same names ({job.name}) as those "
                 f"of {other}. Select one of them (space=, res=), or give names: a dict of "
                 "name → image."
             ) from None
@@ -127,6 +129,8 @@ class RunsTable:
             row += [round(outcome.read_bytes / 1e6, 3)] if done else [None]
             row += [" | ".join(outcome.warnings)]
         row += [shown(job.image), job.name.rpartition("/")[0] or "."]
+        # a name on a disk may have bytes that are no text, which SQLite refuses
+        row = [printable(" ".join(v.split())) if isinstance(v, str) else v for v in row]
         marks = ", ".join("?" * (len(COLUMNS) + 1))
         self._rows.execute(f"INSERT OR REPLACE INTO runs VALUES ({marks})", (job.position, *row))
 
@@ -283,7 +287,7 @@ def write_log(out: Target, job: Job, outcome: Outcome) -> None:
     """Write why a run failed: reason, content key and traceback."""
     lines = [
         f"Run: {job.name}",
-        f"Image: {shown(job.image)}",
+        f"Image: {printable(shown(job.image))}",
         f"Reason: {outcome.reason}",
         f"Key: {outcome.key or 'n/a'}",
     ]
