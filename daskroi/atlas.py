@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, brief, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_flag, warn
 from daskroi.grid import Grid
 from daskroi.labelimage import LabelImage, MapsImage, read_atlas_image
 from daskroi.labeltable import read_label_table
@@ -198,6 +198,7 @@ def load_atlas(
     >>> load_atlas([(0, -52, 18), (46, -68, 32)], labels=["PCC", "IPL"], radius=8)
     <SphereAtlas 'spheres': 2 spheres of radius 8 mm>
     """
+    check_flag("allow_overlap", allow_overlap)
     options = {"name": name, "storage_options": storage_options, "allow_overlap": allow_overlap}
     return _load(image, lut, labels, background_label, radius, options)
 

@@ -162,6 +162,11 @@ def grid_of(image: xr.DataArray) -> Grid:
                 "the image it is. Keep it (no drop_vars), or rebuild with daskroi.make_image."
             )
         index = np.asarray(image.coords[dim].values)
+        if index.dtype.kind not in "iuf":
+            raise DaskroiError(
+                f"The DataArray's '{dim}' coordinate holds {index.dtype}, not voxel numbers. Keep "
+                "that of the image, or rebuild with daskroi.make_image."
+            )
         if index.size == 0:
             raise DaskroiError(f"The image has no voxel left along '{dim}'. Check the selection.")
         steps = np.unique(np.diff(index))
@@ -192,11 +197,12 @@ def t_r_of(image: xr.DataArray) -> tuple[float | None, str]:
     time = image.coords[TIME]
     source = str(time.attrs.get("t_r_source", "time coordinate"))
     values = np.asarray(time.values, dtype=np.float64)
+    said = time.attrs.get("t_r")
+    said = float(said) if isinstance(said, Real) else None  # attributes may be anything
     if values.size < 2:
-        t_r = time.attrs.get("t_r")
-        return (None if t_r is None else float(t_r)), source
+        return said, source
     steps = np.diff(values)
-    declared = float(time.attrs.get("t_r", steps[0]))
+    declared = float(steps[0]) if said is None else said
     # the declared value while it holds: differences of k * TR carry rounding (0.8000000000000007)
     t_r = declared if np.allclose(steps, declared, rtol=1e-6, atol=0) else float(np.median(steps))
     if t_r <= 0 or not np.allclose(steps, t_r, rtol=1e-3, atol=0):
@@ -207,10 +213,12 @@ def t_r_of(image: xr.DataArray) -> tuple[float | None, str]:
 def as_dims(image: xr.DataArray) -> xr.DataArray:
     """Put an image's dimensions in our order; other dims are refused by name."""
     extra = [d for d in image.dims if d not in DIMS]
-    if extra:
+    if image.sizes.get(TIME) == 0:
+        raise DaskroiError("The DataArray has no frame left along 'time'. Check the selection.")
+    if extra or len(set(image.dims)) < len(image.dims):
         raise DaskroiError(
             f"The DataArray has dims {image.dims}; an image has (time, z, y, x). "
-            f"Select along {', '.join(map(repr, extra))} first."
+            + (f"Select along {', '.join(map(repr, extra))} first." if extra else "Rename them.")
         )
     if image.dtype.kind not in "biuf":
         raise DaskroiTypeError(

@@ -134,7 +134,7 @@ def read_atlas_image(
                 f"{culprit}: has {volumes} volumes, a label image has one. Give the label image of "
                 "the atlas (dseg, maxprob), not the probabilistic maps or a run."
             )
-        if (why := _run_like(culprit, volumes, t_r)) and not named():
+        if (why := run_like(culprit, volumes, t_r)) and not named():
             raise DaskroiError(
                 f"{culprit}: looks like a run, not an atlas ({why}). Give an atlas, or, if these "
                 "are maps, their names as well (lut or labels)."
@@ -294,8 +294,8 @@ def _volumes(values: NDArray[Any], culprit: str) -> NDArray[Any]:
     return values
 
 
-def _run_like(culprit: str, volumes: int, t_r: float | None) -> str:
-    """Why an image is a run rather than maps; empty if nothing says so."""
+def run_like(culprit: str, volumes: int, t_r: float | None) -> str:
+    """Why an image is a run rather than maps or a mask; empty if nothing says so."""
     if stem_of(culprit).endswith("_bold"):
         return "its name ends in _bold"
     # 1 s is what tools write that stack maps, such as fslmerge

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _normalise(
         raise DaskroiError(
             f"{culprit}: a label table needs the columns 'index' and 'name'; "
             f"{' and '.join(map(repr, missing))} missing, found: "
-            f"{', '.join(repr(str(c)) for c in frame.columns) or 'none'}. Rename the columns."
+            f"{', '.join(brief(str(c)) for c in frame.columns[:10]) or 'none'}. Rename the columns."
         )
     if repeated := sorted({k for k in ("index", "name") if keys.count(k) > 1}):
         raise DaskroiError(

@@ -179,12 +179,11 @@ def read_sidecar_t_r(
         return None  # S3 forbids asking for what is not there, where one may not list
     try:
         said = from_json(content)
-        if not isinstance(said, dict):
-            raise ValueError(f"it holds a {type(said).__name__}, not an object")
-        t_r = said.get("RepetitionTime")
+        # some other JSON that has this name is no sidecar, and a sidecar need not say
+        t_r = said.get("RepetitionTime") if isinstance(said, dict) else None
         if isinstance(t_r, bool | list | dict):
             raise ValueError(f"RepetitionTime is {brief(t_r)}, not a number of s")
-        return None if t_r is None else (float(t_r), shown(sidecar))  # it need not say
+        return None if t_r is None else (float(t_r), shown(sidecar))
     except (ValueError, OverflowError) as error:
         raise DaskroiError(
             f"{shown(sidecar)}: no repetition time can be read from it ({error}). "

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from daskroi.atlas import Atlas
 from daskroi.errors import DaskroiError, warn
 from daskroi.grid import Grid, centres_inside, resample_nearest
-from daskroi.image import grid_of
+from daskroi.image import TIME, grid_of
+from daskroi.labelimage import run_like
 from daskroi.openimage import open_image, values_of
 from daskroi.regions import RegionIndex
 from daskroi.resampling import Resampling
@@ -122,7 +123,18 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
         raise type(error)(f"mask_img: {error}") from error
     source = str(image.attrs.get("source", image.name or "the mask"))
     values = values_of(image)
+    if image.sizes.get(TIME, 1) > 1 and (
+        why := run_like(source, image.sizes[TIME], image.coords[TIME].attrs.get("t_r"))
+    ):
+        raise DaskroiError(
+            f"{source}: looks like a run, not a mask ({why}). Give the mask of this run."
+        )
     inside = np.isfinite(values) & (values != 0)
+    if values.dtype.kind == "f" and ((values > 0) & (values < 1)).any():
+        warn(
+            f"{source}: holds fractions between 0 and 1, so it is no mask but a probability map. "
+            "Every voxel above 0 counts; give it cut at a threshold."
+        )
     if inside.ndim == 4:
         inside = inside.all(axis=0)
     if not inside.any():

@@ -114,7 +114,9 @@ def checked_labels(labels: Any) -> list[str]:
             f"labels must be a list of str, one name per region, not {type(labels).__name__}."
         )
     # older nilearn fetchers give bytes
-    names = [n.decode() if isinstance(n, bytes) else n for n in labels]
+    if isinstance(labels, set | frozenset):
+        raise DaskroiTypeError("labels is a set, which has no order. Give a list of str.")
+    names = [n.decode(errors="replace") if isinstance(n, bytes) else n for n in labels]
     if bad := [n for n in names if not isinstance(n, str)]:
         raise DaskroiTypeError(f"labels must be a list of str; these are not: {some(bad)}.")
     return [str(n) for n in names]

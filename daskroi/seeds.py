@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Seeds", "checked_radius"]
+
+
+WIDEST = 1000  # mm: no sphere is wider than a head
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +98,11 @@ def _checked(seeds: Any) -> NDArray[np.float64]:
             if ndim != 2
             else "seeds: there are none. Give one (x, y, z) in mm for each."
         )
+    if any(isinstance(seed, str | os.PathLike) or hasattr(seed, "dataobj") for seed in seeds):
+        raise DaskroiTypeError(
+            "A list of files or images is no atlas. Give several as a dict of name to atlas, "
+            "or one."
+        )
     rows: list[Any] = []
     for seed in seeds:
         try:
@@ -132,8 +141,9 @@ def checked_radius(radius: Any) -> float | None:
         raise DaskroiTypeError(
             f"radius={radius!r} is not a number. Give one radius in mm for all seeds, or None."
         ) from error
-    if not 0 < value < float("inf"):
+    if not 0 < value <= WIDEST:
         raise DaskroiError(
-            f"radius={radius!r} is not a positive number of mm. Leave it out for single voxels."
+            f"radius={radius!r} is not a positive number of mm, at most {WIDEST}. Leave it out for "
+            "single voxels."
         )
     return value

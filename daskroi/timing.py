@@ -33,7 +33,8 @@ def run_times(
     if known is None and recipe.steps(1.0).active_filter is not None:
         name = file.url if file is not None else "the image"
         raise DaskroiError(
-            f"{name}: filtering needs the repetition time, and {doubt or 'the image has none'}. "
+            f"{name}: filtering needs the repetition time, and "
+            f"{doubt.rstrip('.') or 'the image has none'}. "
             "Pass t_r in seconds."
         )
     if known is None and "not a plausible" in doubt:
@@ -45,4 +46,5 @@ def run_times(
             "Pass t_r in seconds."
         )
     # the image's own times: a part of a run does not start at 0
-    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(1, None)
+    n_time = run.sizes.get(TIME, 1)
+    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(n_time, None)

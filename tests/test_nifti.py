@@ -550,7 +550,8 @@ def test_sidecar_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 
 def test_sidecar_in_milliseconds(tmp_path: Path) -> None:
     (tmp_path / "bold.json").write_text('{"RepetitionTime": 2000}', "utf-8")
-    assert opened(tmp_path).t_r == 2  # the header's is plausible
+    with pytest.warns(DaskroiWarning, match=r"bold.json says 2000 s.*the header's 2 s is used"):
+        assert opened(tmp_path).t_r == 2  # the header's is plausible
     file = opened(tmp_path, pixdim=pixdim(0))
     assert file.t_r is None
     assert "bold.json says 2000 s, which is not a plausible TR. It looks like" in file.t_r_source
