@@ -22,6 +22,7 @@ from daskroi import kernels
 from daskroi.kernels import REDUCERS, Reducer
 from daskroi.lazyimage import CHUNK_BYTES
 from daskroi.limits import limits_of, read_again
+from daskroi.onethread import one_thread
 from daskroi.operators import Operator, Voxelwise
 from daskroi.resampling import lowest_and_highest
 
@@ -58,8 +59,9 @@ def _as_bounded_space(array: da.Array, whole_region: bool) -> da.Array:
         return array
     frame = int(np.prod(array.shape[1:])) * array.dtype.itemsize
     frames = max(1, CHUNK_BYTES // max(frame, 1))
-    time = tuple(min(c, frames) for c in array.chunks[0])
-    return array.rechunk({0: max(1, min(time)), 1: -1, 2: -1, 3: -1}, method="tasks")
+    # each chunk by itself: the last one is short, and no measure for the others
+    time = tuple(min(frames, c - start) for c in array.chunks[0] for start in range(0, c, frames))
+    return array.rechunk({0: time, 1: -1, 2: -1, 3: -1}, method="tasks")
 
 
 def dask_array(array: Any) -> da.Array:
@@ -261,6 +263,7 @@ def solve(
     )
 
 
+@one_thread()
 def _solve(part: np.ndarray, inverse: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     sums = kernels.finalize(REDUCERS["sum"], part, scale)
     lost = part[:, -2] == 0

@@ -119,6 +119,11 @@ def test_a_median_gets_whole_regions_in_bounded_chunks(monkeypatch: pytest.Monke
     lazy = block_partials(da.from_array(array, (11, 2, 3, 6)), REGIONS, "median", "zero")
     assert lazy.compute().tobytes() == inner(array, INDEX, REDUCERS["median"]).tobytes()
     assert all(shape[1:] == SHAPE and shape[0] <= 3 for shape in seen)
+    # a short chunk at the end does not make all others as short
+    seen.clear()
+    short = da.from_array(array, ((5, 5, 1), 2, 3, 6))
+    block_partials(short, REGIONS, "median", "zero").compute()
+    assert sorted(shape[0] for shape in seen) == [1, 2, 2, 3, 3]
 
 
 def test_the_index_is_one_key_whatever_the_regions() -> None:
