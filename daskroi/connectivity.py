@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError, check_choice, warn
+from daskroi.onethread import one_thread
 from daskroi.spd import embedded, inverse
 
 __all__ = [
@@ -93,6 +94,7 @@ class Measure:
         return self.shrinkage if isinstance(self.shrinkage, str) else f"shrunk {self.shrinkage:g}"
 
 
+@one_thread()
 def connectivity(
     series: NDArray[Any], measure: Measure, ids: NDArray[Any] | None = None, run: str = ""
 ) -> Matrix:
@@ -302,6 +304,7 @@ def triangle(matrices: NDArray[Any], discard_diagonal: bool = False) -> NDArray[
     Returns
     -------
     array, (..., edge)
+        Of integers, float64.
 
     Examples
     --------
@@ -310,6 +313,8 @@ def triangle(matrices: NDArray[Any], discard_diagonal: bool = False) -> NDArray[
     """
     rows, columns = np.tril_indices(matrices.shape[-1], -1 if discard_diagonal else 0)
     values = matrices[..., rows, columns]
+    if values.dtype.kind != "f":
+        values = values.astype(np.float64)
     if not discard_diagonal:
         values[..., rows == columns] /= math.sqrt(2)
     return values

@@ -194,6 +194,11 @@ def sym_matrix_to_vec(symmetric: xr.DataArray, discard_diagonal: bool = False) -
         Along ``edge``: ``region`` and ``other_region`` (ids), ``region_name`` and
         ``other_region_name``. The order is that of nilearn's function of this name.
 
+    Raises
+    ------
+    DaskroiError
+        There are no dims ``region`` and ``other_region``.
+
     Examples
     --------
     >>> matrix = xr.DataArray([[1.0, 0.5], [0.5, 1.0]], dims=("region", "other_region"))
@@ -211,7 +216,7 @@ def sym_matrix_to_vec(symmetric: xr.DataArray, discard_diagonal: bool = False) -
         input_core_dims=[PAIR],
         output_core_dims=[[EDGE]],
         dask="parallelized",
-        output_dtypes=[symmetric.dtype],
+        output_dtypes=[symmetric.dtype if symmetric.dtype.kind == "f" else np.float64],
         dask_gufunc_kwargs={"output_sizes": {EDGE: len(ends[0])}},
     )
     coords = {k: c.variable for k, c in symmetric.coords.items() if not {*PAIR} & {*c.dims}}

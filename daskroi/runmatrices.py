@@ -134,9 +134,12 @@ def _of_several(runs: Mapping[Any, xr.DataArray], measure: Measure) -> xr.DataAr
             coords[name] = ((RUN, REGION), _stacked([one[name].data for one in runs.values()]))
     coords[RUN] = list(runs)
     coords["n_frames"] = (RUN, [m.attrs["n_frames"] for m in matrices])
-    # what was done to all alike
-    shared = [m.attrs.items() for m in (one for one in runs.values())]
-    attrs = {k: v for k, v in shared[0] if all((k, v) in items for items in shared)}
+    # what was done to all alike; a file may have arrays for attributes
+    attrs = {
+        k: v
+        for k, v in first.attrs.items()
+        if all(k in one.attrs and np.array_equal(one.attrs[k], v) for one in runs.values())
+    }
     values = da.stack([m.data for m in matrices])
     return xr.DataArray(values, coords, (RUN, *PAIR), name="connectome", attrs=attrs)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import cohorts
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -451,6 +452,26 @@ def test_a_cube_of_runs_in_memory():
     chunked = connectome(cube.chunk(run=2, time=10))
     assert chunked.data.numblocks == (2, 1, 1)
     np.testing.assert_array_equal(chunked, found)
+
+
+def test_attributes_may_be_arrays():
+    # as files have them; compared by ==, they have no truth value
+    given = [run(0), run(1)]
+    given = [one.assign_attrs(shared=np.arange(3), own=np.arange(n)) for n, one in enumerate(given)]
+    found = connectome(given)
+    assert found.attrs["shared"].tolist() == [0, 1, 2]
+    assert "own" not in found.attrs
+
+
+@pytest.mark.parametrize("discard", [True, False])
+def test_edges_of_integers(discard):
+    counts = np.array([[2, 1], [1, 2]])
+    for values in (counts, da.asarray(counts)):
+        matrix = xr.DataArray(values, dims=("region", "other_region"))
+        edges = sym_matrix_to_vec(matrix, discard)
+        assert edges.dtype == edges.compute().dtype == np.float64
+        back = vec_to_sym_matrix(edges, 2.0 if discard else None)
+        np.testing.assert_allclose(back, counts)
 
 
 def test_the_benchmark_runs(capsys, monkeypatch):
