@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.compcor import SquareSums, high_variance, high_variance_components
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, brief, check_flag
 from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
 from daskroi.openimage import as_file, open_image
 from daskroi.placement import load_mask
@@ -60,7 +61,7 @@ def high_variance_confounds(
     Raises
     ------
     DaskroiError
-        A single volume, an empty mask; on computing, an image in which nothing varies.
+        A single volume, an empty mask, options that are no numbers; on computing, an image in which nothing varies.
 
     Notes
     -----
@@ -84,8 +85,15 @@ def high_variance_confounds(
         raise DaskroiError(
             "high-variance confounds need a run; this image has one volume. Leave them out."
         )
-    if n_confounds < 1:
-        raise DaskroiError(f"n_confounds={n_confounds!r} leaves none. Pass 1 or more.")
+    if isinstance(n_confounds, bool) or not isinstance(n_confounds, Integral) or n_confounds < 1:
+        why = "leaves none" if n_confounds == 0 else "is no number of components"
+        raise DaskroiError(f"n_confounds={brief(n_confounds)} {why}. Pass 1 or more.")
+    share = isinstance(percentile, Real) and not isinstance(percentile, bool)
+    if not share or not 0 <= percentile <= 100:
+        raise DaskroiError(
+            f"percentile={brief(percentile)} is not a share of voxels. Pass 0 to 100 per cent."
+        )
+    detrend = check_flag("detrend", detrend)
     inside = None if mask_img is None else load_mask(mask_img).on(grid_of(run)).ravel()
     file = as_file(run)
     options = (n_confounds, percentile, detrend)
@@ -149,7 +157,7 @@ def _of_array(
     # whole volumes: percentiles are over all voxels, and four volumes of sums fit anywhere
     array = dask_array(array)
     shipped = None if inside is None else delayed(inside)  # once, not with every task
-    blocks = array.rechunk({1: -1, 2: -1, 3: -1}).to_delayed().ravel()
+    blocks = array.rechunk({1: -1, 2: -1, 3: -1}, method="tasks").to_delayed().ravel()
     add: Callable[..., Any] = delayed(_added, pure=True)
     sums = None
     for block in blocks:
