@@ -61,7 +61,8 @@ def high_variance_confounds(
     Raises
     ------
     DaskroiError
-        A single volume, an empty mask, options that are no numbers; on computing, an image in which nothing varies.
+        A single volume, an empty mask, options that are no numbers; on computing, an image in
+        which nothing varies.
 
     Notes
     -----
