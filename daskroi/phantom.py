@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from daskroi.anatomy import TISSUES, Anatomy
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, check_choice
 from daskroi.grid import Grid
+from daskroi.niftiwrite import write_nifti
+from daskroi.outputs import check_folder, write
 from daskroi.simulate import Model, Simulation, frames, group_means, model_of, tolerance_of
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ def make_phantom(
     from daskroi.atlas import load_label_atlas
     from daskroi.image import make_image
 
+    if len(shape) != 3 or min(shape) < 1:
+        raise DaskroiError(f"shape={shape!r} is no grid. Give three numbers, along (z, y, x).")
     if affine is None:
         sizes = np.array([182, 218, 182]) / shape[::-1]
         affine = np.diag([*sizes, 1.0])
@@ -183,7 +186,7 @@ def make_phantom(
         n_time=n_time,
         n_regions=n_regions,
         t_r=t_r,
-        dtype=np.dtype(dtype).str,
+        dtype=_dtype(dtype).str,
         signal=signal,
         noise=noise,
         drift=drift,
@@ -222,20 +225,29 @@ def make_phantom(
     )
 
 
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    with suppress(TypeError):
+        kind = np.dtype(dtype)
+        if kind.kind in "iuf" and kind.itemsize <= 8 and kind.name != "float16":
+            return kind
+    raise DaskroiError(
+        f"dtype={dtype!r} is not a real NIfTI type. Use an integer, float32 or float64."
+    )
+
+
 def _check(simulation: Simulation) -> None:
-    kind = np.dtype(simulation.dtype)
-    if kind.kind not in "iuf" or kind.itemsize > 8 or kind.name == "float16":
+    kind, slope, inter = np.dtype(simulation.dtype), simulation.slope, simulation.inter
+    sizes = ("signal", "noise", "drift", "motion", "physio", "t_r", "slope", "inter")
+    given = {name: getattr(simulation, name) for name in ("n_time", "seed", *sizes)}
+    if (
+        not np.isfinite(list(given.values())).all()
+        or min(given[name] for name in ("seed", *sizes[:5])) < 0
+        or not (given["n_time"] >= 1 and given["t_r"] > 0 and slope != 0)
+    ):
         raise DaskroiError(
-            f"dtype={kind.name!r} is not a real NIfTI type. Use an integer, float32 or float64."
-        )
-    n_time, t_r, slope, inter = (
-        simulation.n_time, simulation.t_r, simulation.slope, simulation.inter,
-    )  # fmt: skip
-    if n_time < 1 or not (t_r > 0 and slope != 0 and np.isfinite([t_r, slope, inter]).all()):
-        raise DaskroiError(
-            f"n_time={n_time}, t_r={t_r}, slope={slope}, inter={inter}: no run is like that. "
-            "Give at least one frame, a t_r above 0, a finite inter, and a finite slope that is "
-            "not 0."
+            f"{', '.join(f'{k}={v}' for k, v in given.items())}: no run is like that. Give at "
+            "least one frame, a t_r above 0, a finite inter, a finite slope that is not 0, and "
+            "nothing below 0 otherwise."
         )
     if kind.kind in "iu":
         holds = np.iinfo(kind)
@@ -294,6 +306,11 @@ def write_phantom(
     dict of str to Path
         ``image``, ``sidecar`` (JSON), ``mask``, ``confounds`` (TSV), ``atlas``, ``labels`` (TSV).
 
+    Raises
+    ------
+    DaskroiError
+        The folder cannot be written to, or there is no such version.
+
     Examples
     --------
     >>> import tempfile, nibabel
@@ -302,6 +319,8 @@ def write_phantom(
     ...     nibabel.load(paths["image"]).shape, paths["image"].name
     ((9, 11, 9, 30), 'sub-01_task-rest_space-MNI152NLin6Asym_desc-preproc_bold.nii.gz')
     """
+    check_choice("version", version, (1, 2))
+    check_folder(folder)
     simulation = phantom.simulation
     run = Path(folder) / "sub-01" / "func" / "sub-01_task-rest"
     run.parent.mkdir(parents=True, exist_ok=True)
@@ -317,28 +336,23 @@ def write_phantom(
     }
     steps = range(0, simulation.n_time, 16)
     parts = (phantom.frames(t, min(t + 16, simulation.n_time)) for t in steps)
-    _write_nifti(paths["image"], parts, simulation, np.dtype(simulation.dtype), version)
-    _write_nifti(paths["mask"], iter([phantom.mask.values]), simulation, np.dtype("u1"))
-    _write_nifti(paths["atlas"], iter([phantom.atlas.labels]), simulation, np.dtype("<i4"))
+    head = _head(simulation, np.dtype(simulation.dtype), version, run=True)
+    write_nifti(paths["image"], head, parts)
+    write_nifti(paths["mask"], _head(simulation, np.dtype("u1")), [phantom.mask.values[None]])
+    write_nifti(paths["atlas"], _head(simulation, np.dtype("<i4")), [phantom.atlas.labels[None]])
     sidecar = {"RepetitionTime": simulation.t_r, "TaskName": "rest", "SkullStripped": True}
-    paths["sidecar"].write_text(json.dumps(sidecar, indent=2) + "\n")
-    phantom.confounds.to_csv(paths["confounds"], sep="\t", index=False, na_rep="n/a")
-    _table(model_of(simulation).anatomy).to_csv(paths["labels"], sep="\t", index=False)
+    write(paths["sidecar"], json.dumps(sidecar, indent=2) + "\n")
+    write(paths["confounds"], phantom.confounds.to_csv(sep="\t", index=False, na_rep="n/a"))
+    write(paths["labels"], _table(model_of(simulation).anatomy).to_csv(sep="\t", index=False))
     return paths
 
 
-def _write_nifti(
-    path: Path,
-    parts: Iterator[NDArray[Any]],
-    simulation: Simulation,
-    kind: np.dtype[Any],
-    version: int = 1,
-) -> None:
-    """Header by nibabel, then voxels as they come: (time, z, y, x) in C order is NIfTI's order."""
+def _head(
+    simulation: Simulation, kind: np.dtype[Any], version: int = 1, *, run: bool = False
+) -> bytes:
+    """What comes before the voxels: a header by nibabel, and 4 bytes that say: no extensions."""
     import nibabel
-    from isal import igzip
 
-    run = "bold" in path.name
     header = {1: nibabel.Nifti1Header, 2: nibabel.Nifti2Header}[version](
         endianness=">" if kind.byteorder == ">" else "<"
     )
@@ -351,21 +365,7 @@ def _write_nifti(
     header.set_slope_inter(*((simulation.slope, simulation.inter) if run else (1, 0)))
     header["vox_offset"] = header.single_vox_offset
     header["descrip"] = b"daskroi phantom"
-
-    part = path.with_name(path.name + ".part")
-    opener: Callable[[Path], Any] = (
-        (lambda p: igzip.IGzipFile(p, "wb", compresslevel=1, mtime=0))  # 250 MB/s, same bytes again
-        if path.suffix == ".gz"
-        else (lambda p: p.open("wb"))
-    )
-    try:
-        with closing(opener(part)) as file:
-            header.write_to(file)  # and 4 bytes that say: no extensions
-            for values in parts:
-                file.write(np.ascontiguousarray(values, dtype=kind).data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    return bytes(header.binaryblock) + bytes(4)
 
 
 def _frame(values: NDArray[Any], columns: Any, simulation: Simulation) -> pd.DataFrame:

@@ -206,6 +206,10 @@ def test_it_is_lazy_whatever_its_size_and_pickles_small():
         ({"inter": np.nan}, "finite inter"),
         ({"t_r": 0}, "t_r above 0"),
         ({"n_time": 0}, "at least one frame"),
+        ({"noise": np.nan}, "noise=nan, .* nothing below 0"),
+        ({"seed": -1}, "seed=-1, .* nothing below 0"),
+        ({"dtype": "flurb"}, "dtype='flurb' is not a real NIfTI type"),
+        ({"shape": (12, 14)}, r"shape=\(12, 14\) is no grid"),
         ({"n_regions": 2}, "at least 3 regions"),
         ({"n_regions": 2000}, "grey matter has"),
         ({"affine": np.zeros((4, 4))}, "affine is singular"),
@@ -214,6 +218,15 @@ def test_it_is_lazy_whatever_its_size_and_pickles_small():
 def test_impossible_runs_are_refused(kwargs, message):
     with pytest.raises(DaskroiError, match=message):
         make_phantom(**(SMALL | kwargs))
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    phantom = make_phantom(**SMALL)
+    with pytest.raises(DaskroiError, match="file: is a file, so results cannot be written below"):
+        write_phantom(tmp_path / "file" / "x", phantom)
+    with pytest.raises(DaskroiError, match="version=3 is not known. Use one of: 1, 2"):
+        write_phantom(tmp_path, phantom, version=3)
 
 
 # 3 mm voxels, x from right to left, turned by 0.2 rad about x and 0.1 rad about z
