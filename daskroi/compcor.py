@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from daskroi.errors import DaskroiError
 from daskroi.filters import Signals
 from daskroi.filters import detrend as remove_trend
+from daskroi.onethread import one_thread
 
 __all__ = ["SquareSums", "high_variance", "high_variance_components"]
 
@@ -149,6 +150,7 @@ def high_variance(mean_squares: NDArray[np.float64], percentile: float = 2.0) ->
     )
 
 
+@one_thread()
 def high_variance_components(
     series: NDArray[Any], n_confounds: int = 5, detrend: bool = True
 ) -> Signals:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import warn
+from daskroi.onethread import one_thread
 from daskroi.regions import RegionIndex
 
 __all__ = ["least_squares"]
@@ -15,6 +16,7 @@ __all__ = ["least_squares"]
 _ZERO = 1e-12
 
 
+@one_thread()
 def least_squares(index: RegionIndex, culprit: str = "the maps") -> NDArray[np.float64]:
     """Matrix that turns the weighted sums of maps into their least-squares values.
 

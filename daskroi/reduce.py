@@ -68,7 +68,10 @@ def dask_array(array: Any) -> da.Array:
     """The array itself, or one in memory as Dask array."""
     import dask.array as da
 
-    return array if isinstance(array, da.Array) else da.from_array(array, chunks="auto")
+    if isinstance(array, da.Array):
+        return array
+    # whole volumes, whatever chunk size Dask is set to: cuts in space round otherwise
+    return da.from_array(array, chunks=("auto", *(-1,) * (array.ndim - 1)))
 
 
 def block_partials(

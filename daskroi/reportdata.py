@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError
+from daskroi.onethread import one_thread
 from daskroi.reportframes import FrameAxis, Quantised, checked_series, frame_axis
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def region_moments(ts: xr.DataArray) -> tuple[Floats, Floats]:
     return mean, np.where(steady, np.nan, mean / np.where(steady, 1, spread))
 
 
+@one_thread()
 def correlations(values: NDArray[Any]) -> Floats:
     """Pearson correlation of all pairs of columns; NaN for columns without variance or with NaN.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.grid import Grid, voxel_transform
+from daskroi.onethread import one_thread
 
 __all__ = ["ORDERS", "Resampling", "along_axes", "extrapolate", "lowest_and_highest"]
 
@@ -134,12 +135,13 @@ def _axes(resampling: Resampling) -> tuple[Floats, Floats, Floats] | None:
     return z, y, x
 
 
+@one_thread()
 def along_axes(z: Floats, y: Floats, x: Floats, volume: Floats) -> Floats:
     """Apply a matrix (output, input) along each axis of a volume (z, y, x).
 
-    As many small products, plane by plane, not as a few large ones: BLAS runs those on all cores,
-    and waits for the ones that other tasks are using: six times as long, measured on two cores, one
-    of them busy. And no result depends on the number of cores.
+    As many small products, plane by plane, not as a few large ones, and on one thread: with all
+    cores, BLAS waits for the ones that other tasks are using: six times as long, measured on two
+    cores, one of them busy. And no result depends on the number of cores.
     """
     out = y @ (volume @ x.T)
     return np.matmul(z, out.transpose(1, 0, 2)).transpose(1, 0, 2)

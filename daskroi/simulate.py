@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from daskroi.anatomy import Anatomy, anatomy_of
 from daskroi.grid import Grid
+from daskroi.onethread import one_thread
 
 __all__ = ["Model", "Simulation", "frames", "group_means", "model_of", "tolerance_of"]
 
@@ -82,6 +83,7 @@ def frames(simulation: Simulation, start: int, stop: int) -> NDArray[Any]:
     return out.reshape(stop - start, *simulation.grid.shape)
 
 
+@one_thread()
 def group_means(
     model: Model, signals: NDArray[np.float64], courses: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -110,6 +112,7 @@ def model_of(simulation: Simulation) -> Model:
 
 
 @lru_cache(maxsize=4)
+@one_thread()
 def _build(simulation: Simulation) -> Model:
     anatomy = anatomy_of(simulation.grid, simulation.n_regions)
     n_time = simulation.n_time

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from daskroi.connectivity import Measure
 from daskroi.errors import DaskroiError, warn
+from daskroi.onethread import one_thread
 from daskroi.runmatrices import PAIR, REGION, RUN, map_runs, run_matrices
 from daskroi.spd import embedded, factor, from_tangent, geometric_mean, map_eigenvalues, to_tangent
 
@@ -195,6 +196,7 @@ def run_covariances(
     return run_matrices(series, measure, atlas), measure
 
 
+@one_thread()
 def _mean(
     matrices: NDArray[np.float64],
     names: tuple[str, ...],
@@ -233,12 +235,14 @@ def _definite(matrix: NDArray[np.float64], run: str) -> NDArray[np.float64]:
     return matrix
 
 
+@one_thread()
 def _power(mean: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
     kept = np.isfinite(np.diag(mean))
     inner = mean[np.ix_(kept, kept)]
     return embedded(map_eigenvalues(lambda values: values**exponent, inner), kept)
 
 
+@one_thread()
 def _deviation(
     matrix: NDArray[np.float64], whitening: NDArray[np.float64], ids: NDArray[Any], run: str
 ) -> NDArray[np.float64]:
@@ -253,6 +257,7 @@ def _deviation(
     return embedded(to_tangent(_definite(matrix[inner], run), whitening[inner]), kept)
 
 
+@one_thread()
 def _covariance(
     matrix: NDArray[np.float64], root: NDArray[np.float64], ids: NDArray[Any], run: str
 ) -> NDArray[np.float64]:

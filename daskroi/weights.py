@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.memory import worker_limit
+from daskroi.onethread import one_thread
 from daskroi.regions import RegionIndex
 from daskroi.resampling import Resampling, along_axes
 from daskroi.smoothing import Smoothing, gaussian_matrix
@@ -97,6 +98,7 @@ def _bytes(index: RegionIndex) -> int:
     return int(index.voxels.nbytes + index.all_weights.nbytes)
 
 
+@one_thread()
 def _fuse(
     regions: RegionIndex, resampling: Resampling | None, smoothing: Smoothing | None
 ) -> RegionIndex:
