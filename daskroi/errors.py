@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
+from typing import Any
 
 from daskroi.unsaid import kept
 
@@ -17,8 +19,13 @@ __all__ = [
     "brief",
     "check_choice",
     "check_flag",
+    "check_texts",
     "warn",
 ]
+
+
+# characters of a message; the longest of ours, about an atlas that was looked for, has 1,400
+LONGEST = 2000
 
 
 class DaskroiError(ValueError):
@@ -74,7 +81,12 @@ def brief(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Whatever does not print, or is half a character, as Python writes it in a literal."""
+    """Whatever does not print, or is half a character, as Python writes it in a literal.
+
+    Of a long text the culprit and the remedy: a damaged table has cells of any length.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.strip())
@@ -111,6 +123,26 @@ def check_flag(name: str, value: object) -> bool:
     if type(value).__name__ not in ("bool", "bool_"):
         raise DaskroiTypeError(f"{name}={brief(value)} is not a flag. Use one of: True, False.")
     return bool(value)
+
+
+def check_texts(name: str, value: Any) -> list[str]:
+    """One text or several, as a list.
+
+    Examples
+    --------
+    >>> check_texts("columns", "csf"), check_texts("columns", ("csf", "white_matter"))
+    (['csf'], ['csf', 'white_matter'])
+    >>> check_texts("columns", 3)
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiTypeError: columns=3 is not a list of str. Give names, as str.
+    """
+    texts = [value] if isinstance(value, str) else value
+    with suppress(TypeError):
+        texts = list(texts)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise DaskroiTypeError(f"{name}={brief(value)} is not a list of str. Give names, as str.")
 
 
 def warn(message: str) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_label_table", "some"]
 
-# id, name (may hold spaces), R, G, B and mostly A
-_LUT_LINE = re.compile(r"\s*(-?\d+)\s+(\S.*?)\s+(\d+)\s+(\d+)\s+(\d+)(?:\s+\d+)?\s*$")
+# label values and colours; longer ones are damage
+_NUMBER, _COLOR = re.compile(r"-?\d{1,19}"), re.compile(r"\d{1,9}")
 
 # what the tables of DiFuMo and of many lists of seeds call them
 _SYNONYMS = {"component": "index", "difumo_names": "name", "label": "name"}
@@ -165,15 +165,29 @@ def _read_freesurfer(text: str, culprit: str) -> pd.DataFrame:
 
     rows = []
     for number, line in _lines(text, "#"):
-        match = _LUT_LINE.match(line)
-        if not match:
+        fields = _lut_fields(line)
+        if fields is None:
             raise DaskroiError(
                 f"{culprit}: line {number} is not 'id name R G B A': {line.strip()[:60]!r}. "
                 "Correct the line, or put a # before it."
             )
-        red, green, blue = (min(int(v), 255) for v in match.group(3, 4, 5))
-        rows.append((match[1], match[2], f"#{red:02x}{green:02x}{blue:02x}"))
+        red, green, blue = (min(int(v), 255) for v in fields[2:5])
+        rows.append((*fields[:2], f"#{red:02x}{green:02x}{blue:02x}"))
     return pd.DataFrame(rows, columns=["index", "name", "color"])
+
+
+def _lut_fields(line: str) -> list[str] | None:
+    """Id, name (may hold blanks), R, G, B, and mostly A; None if it is no such line.
+
+    By splitting: a regular expression takes minutes for a long line of blanks.
+    """
+    for colors in (4, 3):
+        id_and_name, *rest = line.strip().rsplit(None, colors)
+        fields = [*id_and_name.split(None, 1), *rest]
+        if len(fields) == 2 + colors and _NUMBER.fullmatch(fields[0]):
+            if all(map(_COLOR.fullmatch, rest)):
+                return fields
+    return None
 
 
 def _read_delimited(text: str, culprit: str) -> pd.DataFrame:
@@ -182,7 +196,12 @@ def _read_delimited(text: str, culprit: str) -> pd.DataFrame:
     header = next(line for _, line in _lines(text))
     # no pandas parser: a name with an unquoted comma would silently shift or cut its columns
     separators = ("\t", ",", ";", " ")
-    fields = {s: [_key(f) for f in next(csv.reader([header], delimiter=s))] for s in separators}
+    try:
+        fields = {s: [_key(f) for f in next(csv.reader([header], delimiter=s))] for s in separators}
+    except csv.Error as error:
+        raise DaskroiError(
+            f"{culprit}: the header cannot be read ({error}). Check the quotes."
+        ) from error
     fit = [s for s in separators if {"index", "name"} <= set(fields[s])]
     separator = fit[0] if fit else max(separators[:3], key=lambda s: len(fields[s]))
     blanks = separator == " "
@@ -303,7 +322,7 @@ def some(values: Any, limit: int = 10) -> str:
 
 def _is_lut(text: str) -> bool:
     first = next(_lines(text, "#"), None)
-    return first is not None and _LUT_LINE.match(first[1]) is not None
+    return first is not None and _lut_fields(first[1]) is not None
 
 
 _Format = tuple[str, Callable[[str], bool], Callable[[Any, str], Any]]

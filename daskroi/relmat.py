@@ -316,7 +316,7 @@ def read_relmat(path: Any, *, storage_options: Mapping[str, Any] | None = None) 
         return _matrix(rows, read_sidecar(beside) if exists(beside) else {})
     except FileNotFoundError:
         raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DaskroiError):
             raise
         why = f"no entry {error}" if isinstance(error, KeyError) else str(error)

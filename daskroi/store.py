@@ -355,7 +355,7 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
         return _series(read_text(path), sidecar)
     except FileNotFoundError:
         raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         if isinstance(error, DaskroiError):
             raise
         why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
