@@ -113,8 +113,7 @@ def connect(
             to = get_client()
         except ValueError:
             to = "local"
-    sizes = {"n_workers": n_workers, "threads_per_worker": threads_per_worker, "memory": memory}
-    sizes = {name: value for name, value in sizes.items() if value is not None}
+    sizes = _sizes(n_workers=n_workers, threads_per_worker=threads_per_worker, memory=memory)
     tls = dict(zip(TLS_FILES, (tls_ca_file, tls_cert, tls_key), strict=True))
     if isinstance(to, Client):
         _refuse(sizes | options, "a Client")
@@ -157,6 +156,25 @@ def connected(to: Any = None, **options: Any) -> Iterator[Client]:
     finally:
         if client is not current and not isinstance(to, Client):
             client.close()
+
+
+def _sizes(*, memory: Any, **counts: Any) -> dict[str, Any]:
+    """What was given; a cluster of -1 workers would be waited for."""
+    from dask.utils import parse_bytes
+
+    given = {name: value for name, value in counts.items() if value is not None}
+    for name, value in given.items():
+        if not (hasattr(value, "__index__") and value > 0):
+            raise DaskroiError(f"{name}={value!r} is not a number. Give 1 or more.")
+    if memory is None:
+        return given
+    try:
+        parse_bytes(memory)
+    except (TypeError, ValueError, AttributeError):
+        raise DaskroiError(
+            f"memory={memory!r} is no size. Give bytes, or a text such as '8GiB'."
+        ) from None
+    return given | {"memory": memory}
 
 
 def _start(name: str, wants: dict[str, Any], options: dict[str, Any], patience: float) -> Client:

@@ -204,6 +204,11 @@ def describe_runs(runs: pd.DataFrame) -> str:
         Several lines. Each problem is told once, with the number of runs that have it and the
         first of them; files left over likewise.
 
+    Raises
+    ------
+    DaskroiError
+        Another table.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -215,6 +220,10 @@ def describe_runs(runs: pd.DataFrame) -> str:
     1 run: confounds: no ..._desc-confounds_timeseries.tsv of this run; first sub-01_task-rest...
     1 run: mask: no ..._desc-brain_mask.nii.gz in the run's own space; first sub-01_task-rest...
     """
+    needed = ("image", "sidecar", "problem", "subject", "task", "space", "resolution")
+    missing = [c for c in needed if c not in getattr(runs, "columns", ())]
+    if missing:
+        raise DaskroiError(f"runs has no column {missing[0]!r}. Give the table of find_runs.")
     lines = [_headline(runs)]
     bare = int(runs["sidecar"].isna().sum())
     if bare:

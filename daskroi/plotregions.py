@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,9 +103,7 @@ def regions(
     below = None if background is None else _background(background)
     frame = found.grid if below is None else below[1]
     grey = (0.0, 1.0) if below is None else _window(below[0])
-    where = _centre(found) if at is None else np.asarray(at, np.float64)
-    if where.shape != (3,) or not np.isfinite(where).all():
-        raise DaskroiError(f"at={at!r} is not a point. Give three numbers, x, y and z in mm.")
+    where = _centre(found) if at is None else _point(at)
     paint = _Paint.make(found, values, cmap, vmin, vmax)
     outer = new_axes(ax, 10, 3.6)
     outer.set_axis_off()
@@ -160,6 +159,14 @@ def _centre(atlas: Atlas) -> NDArray[np.float64]:
     zyx = np.argwhere(atlas.labels != atlas.background_label).mean(axis=0)
     centre = atlas.grid.matrix[:3, :3] @ zyx[::-1] + atlas.grid.matrix[:3, 3]
     return np.round(centre)
+
+
+def _point(at: Any) -> NDArray[np.float64]:
+    with suppress(TypeError, ValueError):
+        point = np.asarray(at, np.float64)
+        if point.shape == (3,) and np.isfinite(point).all():
+            return point
+    raise DaskroiError(f"at={at!r} is not a point. Give three numbers, x, y and z in mm.")
 
 
 def _bounds(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

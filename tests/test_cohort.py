@@ -206,6 +206,12 @@ def test_masks_are_those_of_the_same_grid(tmp_path):
     )
 
 
+def test_another_table_is_not_described():
+    for table in (3, pd.DataFrame({"image": ["a.nii"]})):
+        with pytest.raises(DaskroiError, match=r"runs has no column '(image|sidecar)'\. Give the"):
+            describe_runs(table)
+
+
 def test_confounds_of_another_run_are_not_taken(tmp_path):
     touch(
         tmp_path / "sub-01" / "func",

@@ -230,6 +230,20 @@ def test_what_is_there_cannot_be_sized(plain: tuple[str, Path]) -> None:
         connect(plain[0], n_workers=2, queue="normal")
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"n_workers": -1}, "n_workers=-1 is not a number"),
+        ({"n_workers": "2"}, "n_workers='2' is not a number"),
+        ({"threads_per_worker": 0}, "threads_per_worker=0 is not a number"),
+        ({"memory": "lots"}, "memory='lots' is no size"),
+    ],
+)
+def test_impossible_sizes_are_not_waited_for(told, message):
+    with pytest.raises(DaskroiError, match=message):
+        connect("local", timeout=1, **told)
+
+
 @pytest.mark.parametrize("to", ["slrum", "pbs", "localhost"])
 def test_names_nobody_knows(to: str) -> None:
     with pytest.raises(DaskroiError, match=rf"to='{to}' is not known. Use 'local', 'slurm'"):

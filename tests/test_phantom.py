@@ -225,7 +225,7 @@ def test_what_cannot_be_written_is_said(tmp_path):
     phantom = make_phantom(**SMALL)
     with pytest.raises(DaskroiError, match="file: is a file, so results cannot be written below"):
         write_phantom(tmp_path / "file" / "x", phantom)
-    with pytest.raises(DaskroiError, match="version=3 is not known. Use one of: 1, 2"):
+    with pytest.raises(DaskroiError, match=r"version=3 is not known\. Use one of: 1, 2"):
         write_phantom(tmp_path, phantom, version=3)
 
 

@@ -436,8 +436,9 @@ def test_regions_in_given_axes_and_mistakes():
         plot.regions(atlas, [1.0, 2.0])
     with pytest.raises(DaskroiError, match="values is of none of the 3 regions"):
         plot.regions(atlas, {1: 2.0})
-    with pytest.raises(DaskroiError, match=r"at=.* is not a point"):
-        plot.regions(atlas, at=(1, 2))
+    for at in ((1, 2), "abc", [1, 2, np.nan]):
+        with pytest.raises(DaskroiError, match=r"at=.* is not a point"):
+            plot.regions(atlas, at=at)
     with pytest.raises(DaskroiError, match=r"values has dims \('time', 'region'\)"):
         plot.regions(atlas, make())
     with pytest.raises(DaskroiTypeError, match="A SphereAtlas has no label image"):
