@@ -232,6 +232,11 @@ def _chosen(everyone: pd.DataFrame, n_subjects: int | None, age_group: str) -> p
     if age_group != "both":
         counts["child" if age_group == "adult" else "adult"] = 0
     most = sum(counts.values())
+    if not most:
+        raise DaskroiError(
+            f"participants.tsv: names no {'adult or child' if age_group == 'both' else age_group}. "
+            "Remove the file, so that it is downloaded again."
+        )
     if n_subjects is not None and n_subjects > most:
         warn(f"n_subjects={n_subjects} is more than there are ({age_group}): all {most} are taken.")
     n_subjects = most if n_subjects is None else min(n_subjects, most)

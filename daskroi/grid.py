@@ -60,8 +60,10 @@ class Grid:
                 "Transpose it."
             )
         # relative to the voxel sizes: a 1e-3 mm grid is fine, a flat one is not
-        sizes = np.linalg.norm(matrix[:3, :3], axis=0)
-        if (sizes == 0).any() or abs(np.linalg.det(matrix[:3, :3] / sizes)) < 1e-9:
+        with np.errstate(all="ignore"):  # a damaged header has voxels of 1e300 mm
+            sizes = np.linalg.norm(matrix[:3, :3], axis=0)
+            flat = not abs(np.linalg.det(matrix[:3, :3] / sizes)) >= 1e-9
+        if flat:
             raise DaskroiError(
                 f"{culprit}: the affine is singular (voxel sizes {sizes.tolist()} mm), so voxels "
                 "have no volume. Repair sform/qform in the header."
