@@ -81,7 +81,12 @@ def clean(
     >>> cleaned.compute().values.ravel()
     array([-1.,  0.,  1.])
     """
-    if set(series.dims) != set(DIMS):
+    if not isinstance(series, xr.DataArray):
+        raise DaskroiTypeError(
+            f"series is a {type(series).__name__}. Give a DataArray (time, region), such as "
+            "daskroi.extract returns."
+        )
+    if sorted(map(str, series.dims)) != sorted(DIMS):
         raise DaskroiError(f"series has dims {series.dims}, not {DIMS}. Rename or transpose it.")
     series = series.transpose(*DIMS)
     steps = _steps(series, steps, options, runs)
@@ -106,7 +111,8 @@ def clean(
         # with a meta, dask does not run the function on empty arrays to learn what it returns
         meta=np.empty((0, 0), dtype),
     )
-    coords = series.coords.to_dataset().isel(time=frames).coords
+    # there may be no coordinate along time
+    coords = series.coords.to_dataset().isel(time=frames, missing_dims="ignore").coords
     return xr.DataArray(cleaned, coords, DIMS, name=series.name, attrs=series.attrs)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from daskroi.errors import DaskroiError, warn
+from daskroi.errors import DaskroiError, brief, check_flag, check_texts, warn
 from daskroi.strategies import (
     DEFAULTS,
     STRATEGIES,
@@ -127,10 +127,10 @@ class ConfoundRecipe:
             raise DaskroiError(
                 f"scrub={scrub!r} has nothing to act on. Give fd_threshold or std_dvars_threshold."
             )
-        if n_dummy != "auto":
+        if not (isinstance(n_dummy, str) and n_dummy == "auto"):
             n_dummy = _count("n_dummy", n_dummy, 0, "'auto' or frames to drop at the start")
         n_compcor = wanted["n_compcor"]
-        if n_compcor != "all":
+        if not (isinstance(n_compcor, str) and n_compcor == "all"):
             n_compcor = _count("n_compcor", n_compcor, 1, "'all' or components per mask")
         options: tuple[tuple[str, Any], ...] = tuple((c.name, c.choice) for c in rows if c.choice)
         if "compcor" in components:
@@ -154,7 +154,7 @@ class ConfoundRecipe:
             n_dummy,
             row.first_row,
             row.detrend,
-            bool(demean),
+            check_flag("demean", demean),
             bool(patterns) and not groups,
         )
 
@@ -162,7 +162,7 @@ class ConfoundRecipe:
 def _patterns(columns: str | Sequence[str] | None) -> tuple[str, ...]:
     if columns is None:
         return ()
-    patterns = (columns,) if isinstance(columns, str) else tuple(columns)
+    patterns = tuple(check_texts("columns", columns))
     if not patterns:
         raise DaskroiError("columns is an empty list. Leave it out, or use strategy='none'.")
     return patterns
@@ -172,13 +172,13 @@ def _check_used(given: dict[str, Any], components: tuple[str, ...], row: Strateg
     for name, value in given.items():
         if row.fixed:
             raise DaskroiError(
-                f"{name}={value!r} cannot change strategy {row.name!r}, which is one exact set of "
-                f"columns. Leave it out, or pass a tuple: strategy={row.components!r}."
+                f"{name}={brief(value)} cannot change strategy {row.name!r}, which is one exact "
+                f"set of columns. Leave it out, or pass a tuple: strategy={row.components!r}."
             )
         component = "compcor" if name == "n_compcor" else name
         if component not in components:
             raise DaskroiError(
-                f"{name}={value!r} has nothing to act on: the strategy is "
+                f"{name}={brief(value)} has nothing to act on: the strategy is "
                 f"{row.name or components!r}. Add {component!r} to a tuple of components, or leave "
                 f"{name} out."
             )
@@ -189,7 +189,7 @@ def _threshold(name: str, value: float | None, scrubs: bool) -> float | None:
         return DEFAULTS[name] if scrubs else None
     if not isinstance(value, Real) or isinstance(value, bool) or not value > 0:
         raise DaskroiError(
-            f"{name}={value!r} is not a threshold. Pass a number above 0, or None to keep all "
+            f"{name}={brief(value)} is not a threshold. Pass a number above 0, or None to keep all "
             "frames."
         )
     return None if math.isinf(value) else float(value)
@@ -197,5 +197,7 @@ def _threshold(name: str, value: float | None, scrubs: bool) -> float | None:
 
 def _count(name: str, value: Any, least: int, meaning: str) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise DaskroiError(f"{name}={value!r} is not a number of {least} or more. Pass {meaning}.")
+        raise DaskroiError(
+            f"{name}={brief(value)} is not a number of {least} or more. Pass {meaning}."
+        )
     return int(value)

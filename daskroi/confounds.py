@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, check_texts, warn
+from daskroi.tsv import check_tabs
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -90,13 +91,28 @@ def read_confounds(
                 f"{source.culprit} has {len(source.values)} rows and the run has {n_time} frames. "
                 "Pass confounds of this run, one row per frame, censored frames included."
             )
-    if columns is not None:
-        sources = _select(sources, [columns] if isinstance(columns, str) else list(columns))
+    if columns is None:
+        _name_numbering(sources)
+    else:
+        sources = _select(sources, check_texts("columns", columns))
     names: list[str] = []
     for source in sources:
         names += source.names if source.named else _numbered(len(names), source)
         _check_finite(source, names[len(names) - len(source.names) :], keep)
     return np.hstack([source.values for source in sources]), tuple(names)
+
+
+def _name_numbering(sources: list[_Source]) -> None:
+    """Say when the row numbers, which pandas writes unless told not to, are regressed out."""
+    for source in sources:
+        counted = np.arange(len(source.values))
+        nameless = source.named and source.names[:1] in (("",), ("Unnamed: 0",))
+        if nameless and np.array_equal(source.values[:, 0], counted):
+            warn(
+                f"{source.culprit}: its first column has no name and counts the rows, and is "
+                "regressed out like the others. Write the table without row numbers "
+                "(index=False), or choose columns."
+            )
 
 
 def _numbered(start: int, source: _Source) -> list[str]:
@@ -125,7 +141,11 @@ def _read(item: Any, position: str, storage_options: Mapping[str, Any] | None) -
         raise DaskroiTypeError(f"{culprit} holds {values.dtype}, not numbers. Convert it first.")
     if values.ndim > 2:
         raise DaskroiError(f"{culprit} has shape {values.shape}. Give (time, confound) or (time,).")
-    values = values.astype(np.float64).reshape(len(values), -1)
+    missing = np.ma.getmaskarray(item) if isinstance(item, np.ma.MaskedArray) else None
+    values = values.astype(np.float64)
+    if missing is not None:
+        values[missing] = np.nan
+    values = values[:, None] if values.ndim == 1 else values
     return _Source(culprit, values, ("",) * values.shape[1], False)
 
 
@@ -139,7 +159,7 @@ def _read_file(given: str, storage_options: Mapping[str, Any] | None) -> tuple[p
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DaskroiError(
-            f"{path}: not a table of text ({error}). Pass a CSV or TSV file of confounds."
+            f"{path}: not a table of text ({error}). Pass a CSV or TSV file of confounds, in UTF-8."
         ) from error
     first = next((line for line in text.splitlines() if line.strip()), None)
     if first is None:
@@ -157,11 +177,15 @@ def _read_file(given: str, storage_options: Mapping[str, Any] | None) -> tuple[p
         ) from error
     if table.empty:
         raise DaskroiError(f"{path}: the confounds file has a header and no rows. Write it again.")
+    if named and len(fields) == table.shape[1]:
+        # pandas would call the second "csf" "csf.1", and "csf" would be the first
+        table.columns = [field.strip().strip("\"'") for field in fields]
     return table, named
 
 
 def _separator(line: str, path: str) -> str:
     if path.endswith((".tsv", ".tsv.gz")):
+        check_tabs(line, path)
         return "\t"
     for separator in "\t;,":
         if separator in line:
@@ -224,6 +248,11 @@ def _select(sources: list[_Source], patterns: list[str]) -> list[_Source]:
                 if fnmatchcase(name, pattern)
             )
             names = tuple(source.names[i] for i in places)
+            if twice := sorted({name for name in names if source.names.count(name) > 1}):
+                raise DaskroiError(
+                    f"{source.culprit}: there are several columns {', '.join(map(repr, twice))}. "
+                    "Keep one of each name."
+                )
             source = source._replace(values=source.values[:, list(places)], names=names)
         chosen.append(source)
     return chosen

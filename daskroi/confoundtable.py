@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from daskroi.bytesource import ByteSource
 from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
 from daskroi.jsontext import from_json
+from daskroi.tsv import check_tabs
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
@@ -58,6 +60,14 @@ def read_table(
             f"{file}: not a table of confounds ({reason}). Give fMRIPrep's "
             "..._desc-confounds_timeseries.tsv."
         ) from error
+    header = raw.partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
+    check_tabs(header, file)
+    names = Counter(header.split("\t"))
+    if twice := sorted(name for name, count in names.items() if count > 1):
+        raise DaskroiError(
+            f"{file}: there are several columns {', '.join(map(repr, twice))}. Keep one of each "
+            "name."
+        )
     if table.empty:
         raise DaskroiError(f"{file}: the table has a header and no rows. Write it again.")
     try:
@@ -96,8 +106,10 @@ def read_json(
         ) from error
     try:
         found = from_json(source.read())
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, not an object")
         return {name: about for name, about in found.items() if isinstance(about, dict)}
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise DaskroiError(
             f"{source.shown}: not a JSON file about confounds ({error}). Copy it again from "
             "fMRIPrep's output."

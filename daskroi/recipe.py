@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
@@ -20,6 +22,8 @@ PLANS = ("auto", "stream", "blocks")
 RESAMPLING_TARGETS = ("data", "labels", None)
 SPATIAL = ("auto", "fused", "voxelwise")
 MAPS_METHODS = ("mean", "lstsq")
+# what `extract` takes that is of one run, and so no part of a recipe
+OF_A_RUN = ("mask_img", "confounds", "columns", "sample_mask", "runs", "chunks", "storage_options")
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Recipe:
             _checked_dtype(dtype),
             plan,
         )
+        _check_names(clean)
         # says now what is wrong with the options, and spells what is meant in one way: equal
         # recipes have equal keys and sidecars
         steps = CleanSteps.make(t_r=1.0 if t_r is None else t_r, **clean)
@@ -123,6 +128,18 @@ class Recipe:
         steps = self.steps(1.0)
         said = _options(steps) | {"butterworth": dict(steps.butterworth)}
         return json.dumps(asdict(self) | {"clean": said}, default=str)
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """Refuse keywords that neither `extract` nor cleaning has."""
+    own = {f.name for f in fields(CleanSteps)}
+    if unknown := [n for n in given if n not in own and not n.startswith("butterworth__")]:
+        known = sorted(own | {f.name for f in fields(Recipe)} - {"clean"} | set(OF_A_RUN))
+        close = difflib.get_close_matches(unknown[0], known, n=3, cutoff=0.5)
+        hint = (
+            f"Did you mean {' or '.join(close)}?" if close else f"Use some of: {', '.join(known)}."
+        )
+        raise DaskroiTypeError(f"There is no parameter {', '.join(map(repr, unknown))}. {hint}")
 
 
 def _options(steps: CleanSteps) -> dict[str, Any]:

@@ -190,8 +190,8 @@ def clamp_cutoffs(
             return None
         if cutoff >= nyquist:
             return nyquist - nyquist * 10 * eps
-        # nilearn lets exactly 0 pass, and scipy then refuses it
-        return nyquist * eps if cutoff <= 0 else cutoff
+        # nilearn lets 0 and next to 0 pass, and scipy then refuses it: the filter is singular
+        return max(cutoff, nyquist * eps)
 
     return clamp(high_pass), clamp(low_pass)
 

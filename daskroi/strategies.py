@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice
 
 __all__ = [
     "COMPONENTS",
@@ -219,7 +219,7 @@ def strategy_row(strategy: str | Sequence[str] | None) -> Strategy:
         strategy = (strategy,)
     if not isinstance(strategy, (list, tuple)) or not all(isinstance(s, str) for s in strategy):
         raise DaskroiTypeError(
-            f"strategy={strategy!r} is a {type(strategy).__name__}. Pass one of "
+            f"strategy={brief(strategy)} is a {type(strategy).__name__}. Pass one of "
             f"{', '.join(map(repr, STRATEGIES))}, or a tuple of {', '.join(map(repr, _NAMES))}."
         )
     for name in strategy:
