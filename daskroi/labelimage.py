@@ -394,4 +394,4 @@ def stem_of(url: str) -> str:
     >>> stem_of("atlas-AAL_dseg.nii.gz")
     'atlas-AAL_dseg'
     """
-    return re.sub(r"\.(nii|nii\.gz|mgz|mgh|hdr|img|img\.gz)$", "", url)
+    return re.sub(r"\.(nii|nii\.gz|nii\.zarr|zarr|mgz|mgh|hdr|img|img\.gz)$", "", url)

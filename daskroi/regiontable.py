@@ -24,7 +24,7 @@ from daskroi.errors import (
 from daskroi.labelimage import stem_of
 from daskroi.labeltable import read_label_table, some
 from daskroi.remote import identify
-from daskroi.urls import StorageOptions, is_url
+from daskroi.urls import StorageOptions, is_url, local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,8 @@ def table_beside(
     --------
     >>> table_beside("nowhere/atlas_dseg.nii.gz")
     """
-    stem = stem_of(url.rstrip("/"))
+    url = local_path(url).rstrip("/")
+    stem = stem_of(url)
     stems = [stem, re.sub(r"_res-[A-Za-z0-9]+(?=_)", "", stem)]  # BIDS: one table for all res
     endings = [".tsv"] if stem.endswith(f"_{kind}") else [f"_{kind}.tsv", ".tsv"]
     candidates = list(dict.fromkeys(s + e for s in stems for e in endings))

@@ -14,6 +14,8 @@ from daskroi.errors import DaskroiTypeError
 __all__ = [
     "StorageOptions",
     "is_url",
+    "local_path",
+    "located",
     "of_protocol",
     "protocol_of",
     "scrubbed",
@@ -109,6 +111,34 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     (True, False)
     """
     return "://" in os.fspath(path)
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """The path that a ``file://`` URL stands for; paths and other URLs as they are.
+
+    Examples
+    --------
+    >>> local_path("file:///data/my%20run.nii"), local_path("data/100%.nii")
+    ('/data/my run.nii', 'data/100%.nii')
+    """
+    text = os.fspath(path)
+    if not text.startswith("file://"):
+        return text
+    from urllib.request import url2pathname
+
+    return url2pathname(text.removeprefix("file://"))
+
+
+def located(path: str | os.PathLike[str]) -> str:
+    """Absolute path, or URL.
+
+    Examples
+    --------
+    >>> located("file:///data/x.nii.zarr"), located("s3://bucket/x.nii.zarr")
+    ('/data/x.nii.zarr', 's3://bucket/x.nii.zarr')
+    """
+    text = local_path(path)
+    return text if is_url(text) else os.path.abspath(os.path.expanduser(text))
 
 
 def shown(url: str) -> str:

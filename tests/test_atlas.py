@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskroi.atlas import Atlas, load_atlas, load_label_atlas
+from daskroi.convert import convert
 from daskroi.errors import (
     DaskroiError,
     DaskroiNotFoundError,
@@ -277,6 +278,24 @@ def test_table_beside_the_image(tmp_path: Path, image: str, table: str, found: b
     (tmp_path / table).write_text("index\tname\n1\tV1\n")
     assert load_atlas(tmp_path / image).names == (["V1"] if found else ["1"])
     assert load_atlas(tmp_path / image, labels=["given"]).names == ["given"]
+
+
+def test_the_table_beside_a_zarr_image_and_at_a_file_url(tmp_path: Path) -> None:
+    folder = tmp_path / "my atlases"
+    folder.mkdir()
+    nib.save(nifti(labels_of([1])), folder / "B_dseg.nii")
+    convert(folder / "B_dseg.nii", folder / "B_dseg.nii.zarr")
+    (folder / "B_dseg.tsv").write_text("index\tname\n1\tV1\n")
+    for image in (folder / "B_dseg.nii.zarr", (folder / "B_dseg.nii").as_uri()):
+        atlas = load_atlas(image)
+        assert (atlas.name, atlas.names) == ("B_dseg", ["V1"])
+
+
+def test_a_run_in_zarr_is_no_atlas(tmp_path: Path) -> None:
+    nib.save(nifti(np.ones((4, 5, 6, 3), "f4")), tmp_path / "sub-1_bold.nii")
+    convert(tmp_path / "sub-1_bold.nii", tmp_path / "sub-1_bold.nii.zarr")
+    with pytest.raises(DaskroiError, match="looks like a run, not an atlas"):
+        load_atlas(tmp_path / "sub-1_bold.nii.zarr")
 
 
 @pytest.mark.parametrize(
