@@ -16,7 +16,7 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.inflate import fill, indexed_streams, inflated, inflating, streams
 from daskroi.rangereader import RangeReader
 from daskroi.remote import check_ranges, fetch, identify
-from daskroi.urls import StorageOptions, is_url, shown
+from daskroi.urls import StorageOptions, is_url, local_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,12 +105,8 @@ class ByteSource:
         DaskroiError
             Not a file, not readable, empty, named .gz without being gzip.
         """
-        url = os.fspath(path)
+        url = local_path(path)
         options = StorageOptions(storage_options)
-        if url.startswith("file://"):
-            from urllib.request import url2pathname
-
-            url = url2pathname(url.removeprefix("file://"))
         if is_url(url):
             size, version = identify(url, options)
             check_ranges(url, options, size)

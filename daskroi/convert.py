@@ -8,8 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from daskroi.errors import DaskroiError
-from daskroi.niftizarr import located
-from daskroi.urls import StorageOptions, shown
+from daskroi.urls import StorageOptions, located, shown
 
 __all__ = ["convert"]
 

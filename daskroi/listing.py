@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.paths import child_of, printable
 from daskroi.remote import filesystem, retried
-from daskroi.urls import is_url, shown
+from daskroi.urls import is_url, located, shown
 
 __all__ = ["Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
 
@@ -69,11 +69,9 @@ def local_or_url(path: str | os.PathLike[str]) -> str:
     >>> local_or_url("s3://bucket/fmriprep/"), local_or_url("file:///data/fmriprep")
     ('s3://bucket/fmriprep', '/data/fmriprep')
     """
-    text = os.fspath(path)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
+    text = located(path)
     if not is_url(text):
-        return os.path.abspath(os.path.expanduser(text))
+        return text
     parts = urlsplit(text)
     if parts.password is not None:
         raise DaskroiError(

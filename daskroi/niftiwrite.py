@@ -14,7 +14,7 @@ import numpy as np
 from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.remote import filesystem
-from daskroi.urls import StorageOptions, is_url, shown
+from daskroi.urls import StorageOptions, is_url, local_path, shown
 
 __all__ = ["write_nifti"]
 
@@ -71,7 +71,7 @@ def write_nifti(
     ...     dr.open_image(f"{folder}/x.nii.gz").shape
     (5, 2, 3, 4)
     """
-    path = os.fspath(path)
+    path = local_path(path)
     name = shown(path)
     header = parse_header(head, name)
     fields = header_fields(header, name)

@@ -20,13 +20,13 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.header import header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.nifti import read_sidecar_t_r
-from daskroi.urls import StorageOptions, is_url, shown
+from daskroi.urls import StorageOptions, is_url, located, shown
 from daskroi.zarrgroup import AXES, Metadata, absent, check_decoding, nifti_head, tried
 
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["ZarrImage", "located"]
+__all__ = ["ZarrImage"]
 
 # of a remote store is asked anew whether it changed; that costs a request, and every chunk is one
 SECONDS_BETWEEN_CHECKS = 10.0
@@ -205,18 +205,6 @@ class ZarrImage(ImageFile):
     def _array(self) -> zarr.Array[Any]:
         _checks.check(self)
         return _array_of(self)
-
-
-def located(path: str | os.PathLike[str]) -> str:
-    """Absolute path, or URL."""
-    location = os.fspath(path)
-    if location.startswith("file://"):
-        from urllib.request import url2pathname
-
-        location = url2pathname(location.removeprefix("file://"))
-    if is_url(location):
-        return location
-    return os.path.abspath(os.path.expanduser(location))
 
 
 class _Checks:

@@ -17,7 +17,7 @@ from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
 from daskroi.unsaid import kept_warnings
-from daskroi.urls import is_url, shown
+from daskroi.urls import is_url, local_path, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -174,7 +174,7 @@ def as_file(
     if isinstance(image, xr.DataArray):
         return as_stored_file(image)
     if isinstance(image, str | os.PathLike):
-        path = os.fspath(image)
+        path = local_path(image)
         name = shown(path).rstrip("/")
         if name.endswith(".zarr") or _is_zarr_folder(path):
             from daskroi.niftizarr import ZarrImage

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from daskroi.errors import DaskroiError
 from daskroi.partfiles import alone_in, part_of, uninterrupted
 from daskroi.remote import filesystem, retried
-from daskroi.urls import is_url, shown
+from daskroi.urls import is_url, local_path, shown
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -74,9 +74,9 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
     """
     if not isinstance(out, str | os.PathLike):
         return out  # a UPath of a URL is none of both
-    if not is_url(out):
-        return Path(os.path.expanduser(out))
-    url = os.fspath(out)
+    url = local_path(out)
+    if not is_url(url):
+        return Path(os.path.expanduser(url))
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise DaskroiError(
             f"{shown(url)}: the URL holds a user name or password, which would get into results. "

@@ -14,9 +14,9 @@ import numpy as np
 
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import ImageFile
-from daskroi.niftizarr import ZarrImage, located
+from daskroi.niftizarr import ZarrImage
 from daskroi.remote import retried
-from daskroi.urls import StorageOptions, is_url
+from daskroi.urls import StorageOptions, is_url, located
 from daskroi.zarrlayout import Layout, multiscales
 
 if TYPE_CHECKING:

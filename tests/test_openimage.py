@@ -586,3 +586,25 @@ def test_no_index_where_it_is_not_wanted_or_not_to_be_had(
         np.testing.assert_array_equal(image.isel(time=t).values, expected[t])
     with pytest.raises(DaskroiError, match=r"cut\.nii\.gz: truncated, expected"):
         image.isel(time=39).compute()
+
+
+def test_file_urls_have_their_escapes_resolved_everywhere(tmp_path: Path) -> None:
+    # read from one place and written to another: %20 stood for a blank here and for itself there
+    import daskroi as dr
+    from daskroi.listing import local_or_url
+    from daskroi.outputs import as_target
+
+    folder = tmp_path / "a b%20c"
+    folder.mkdir()
+    url = folder.as_uri()
+    dr.to_nifti(dr.make_phantom((8, 9, 7), n_time=3, n_regions=4).image, f"{url}/x.nii")
+    assert dr.convert(f"{url}/x.nii", f"{url}/x.nii.zarr")
+    assert sorted(p.name for p in folder.iterdir()) == ["x.nii", "x.nii.zarr"]
+    assert dr.open_image(f"{url}/x.nii").attrs["source"] == str(folder / "x.nii")
+    assert local_or_url(url) == str(folder)
+    assert as_target(url) == folder
+
+
+def test_other_formats_at_file_urls(tmp_path: Path) -> None:
+    nib.save(nib.MGHImage(np.ones((4, 5, 6), "f4"), np.eye(4)), tmp_path / "x.mgz")
+    assert open_image((tmp_path / "x.mgz").as_uri()).shape == (6, 5, 4)
