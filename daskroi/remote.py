@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from tenacity import Retrying
 
-__all__ = ["check_ranges", "fetch", "filesystem", "identify", "retried"]
+__all__ = ["VERSIONS", "check_ranges", "fetch", "filesystem", "identify", "retried"]
 
 _T = TypeVar("_T")
 
@@ -123,13 +123,14 @@ def identify(url: str, options: StorageOptions) -> tuple[int, str]:
         raise DaskroiError(
             f"{shown(url)}: the server does not say how long the file is. Download it first."
         )
-    version = next((info[k] for k in _VERSIONS if info.get(k)), "")
+    version = next((info[k] for k in VERSIONS if info.get(k)), "")
     return int(info["size"]), str(version)
 
 
-_VERSIONS = (
+# what filesystems call what changes with the content, the surest first
+VERSIONS = (
     "ETag", "etag", "generation", "LastModified", "Last-Modified", "last_modified", "mtime",
-    "updated", "modify", "created",
+    "updated", "modify", "modified", "created",
 )  # fmt: skip
 
 

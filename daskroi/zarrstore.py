@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import filesystem, retried
+from daskroi.remote import VERSIONS, filesystem, retried
 from daskroi.urls import StorageOptions, is_url, of_protocol, protocol_of
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ PART = ".part"
 CONVERSION = ".daskroi-conversion.json"
 # our own attribute of the group: what it was converted from, and how
 NOTE = "daskroi"
-# what filesystems call what changes with the content
-VERSIONS = (
-    "ETag", "etag", "generation", "LastModified", "last_modified", "Last-Modified", "mtime",
-    "updated", "modified", "created", "size",
-)  # fmt: skip
 
 
 def below(location: str, name: str) -> str:
@@ -169,4 +164,5 @@ def stamp(location: str, options: StorageOptions) -> str:
         return found.info(path)
 
     info = retried(location, options, ask)
-    return " ".join(f"{name}={info[name]}" for name in VERSIONS if info.get(name) is not None)
+    said = (*VERSIONS, "size")
+    return " ".join(f"{name}={info[name]}" for name in said if info.get(name) is not None)

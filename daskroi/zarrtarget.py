@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Target", "claimed"]
 
 LOCK = ".daskroi-lock"
-# files of a group's metadata that hold its attributes, and what makes a folder a group
-ATTRIBUTES = {3: "zarr.json", 2: ".zattrs"}
+OLD = ".daskroi-old"  # what is replaced, in the folder that replaces it
+# what makes a folder a group
 GROUPS = ("zarr.json", ".zgroup")
 # a writer on an object store gives a sign of life this often, and is given up after that long
 SECONDS_BETWEEN_SIGNS, SECONDS_TO_GIVE_UP = 60.0, 600.0
@@ -166,16 +166,15 @@ class _Local(Target):
         for key in self.files():
             with open(os.path.join(self.place, key), "rb") as file:
                 os.fsync(file.fileno())
-        for key in (CONVERSION, LOCK):
-            os.unlink(os.path.join(self.place, key))
-        if os.path.isdir(self._final) and os.listdir(self._final):
-            old = f"{self._final}.old"
-            shutil.rmtree(old, ignore_errors=True)
+        os.unlink(os.path.join(self.place, CONVERSION))
+        old = os.path.join(self.place, OLD)
+        shutil.rmtree(old, ignore_errors=True)
+        if not _nothing(self._final):
             os.rename(self._final, old)
-            os.rename(self.place, self._final)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(self.place, self._final)
+        os.rename(self.place, self._final)
+        shutil.rmtree(os.path.join(self._final, OLD), ignore_errors=True)
+        # last: who comes meanwhile must not have the lock of a folder that is about to go
+        os.unlink(os.path.join(self._final, LOCK))
 
 
 @contextmanager
@@ -183,17 +182,18 @@ def _claim_local(
     path: str, options: StorageOptions, plan: dict[str, Any], overwrite: bool
 ) -> Iterator[Target | None]:
     target = _Local(path, options)
-    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
-        if not any(os.path.isfile(os.path.join(path, name)) for name in GROUPS):
-            raise _foreign(path)
-        if not overwrite:
-            if _local_note(path) != plan:
-                raise _taken(path)
-            yield None
-            return
+    if _is_done(path, plan, overwrite):
+        yield None
+        return
     try:
         os.makedirs(target.place, exist_ok=True)
         with _locked(os.path.join(target.place, LOCK), path):
+            if not (overwrite or _nothing(path)):  # another process has ended just now
+                if os.listdir(target.place) == [LOCK]:
+                    shutil.rmtree(target.place, ignore_errors=True)
+                _is_done(path, plan, overwrite)
+                yield None
+                return
             before = _local_plan(target.place)
             if before != plan:
                 if before is not None and not overwrite:
@@ -208,6 +208,21 @@ def _claim_local(
             f"{path}: cannot be written ({error.strerror or error}). What was converted is in "
             f"{target.place}: make room, or check permissions, and run it again."
         ) from error
+
+
+def _nothing(path: str) -> bool:
+    return not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
+
+
+def _is_done(path: str, plan: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the conversion is there; what else is there raises, unless it may be replaced."""
+    if _nothing(path):
+        return False
+    if not any(os.path.isfile(os.path.join(path, name)) for name in GROUPS):
+        raise _foreign(path)
+    if not overwrite and _local_note(path) != plan:
+        raise _taken(path)
+    return not overwrite
 
 
 def _local_note(path: str) -> Any:
@@ -246,11 +261,15 @@ def _locked(path: str, name: str) -> Iterator[None]:
             pass
         yield
         return
-    with open(path, "ab") as file:
+    try:
+        file = open(path, "ab")  # noqa: SIM115
+    except FileNotFoundError:  # the folder was renamed as we came
+        raise _busy(name) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):
             mine = False
         if not mine:  # or it was renamed away as we came
             raise _busy(name)
