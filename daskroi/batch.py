@@ -34,7 +34,7 @@ from daskroi.recipe import Recipe
 from daskroi.runstable import RunsTable
 from daskroi.session import Checked, Session
 from daskroi.summary import Summary
-from daskroi.urls import is_url
+from daskroi.urls import is_url, shown
 from daskroi.window import ClusterWindow, ThreadWindow, Window, default_client
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def _work(
         denoising,
         mask if mask in (None, "auto") else local_or_url(mask),
         dict(storage_options or {}),
-        root=dataset_root(first.image) if dict(first.entities).get("subject") else "",
+        root=shown(dataset_root(first.image)) if dict(first.entities).get("subject") else "",
     )
 
 

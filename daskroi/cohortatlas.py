@@ -119,7 +119,8 @@ def cohort_atlases(
     atlases: dict[str, Any] = {}
     for name, one in pairs:
         label = re.sub(r"[^A-Za-z0-9]", "", str(name)) or "unnamed"
-        if label in atlases:
+        # also where case does not count
+        if label.lower() in {other.lower() for other in atlases}:
             raise DaskroiError(
                 f"Two atlases are called {label!r}, so their results would have the same names. "
                 "Give a dict of name → atlas, with other names."

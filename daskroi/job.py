@@ -69,6 +69,10 @@ class Job:
     sidecar: str | None = None
     entities: tuple[tuple[str, str], ...] = ()
 
+    def __repr__(self) -> str:
+        # Dask logs arguments of tasks: no URL, which may hold credentials
+        return f"Job({self.position}, {self.name!r})"
+
     @property
     def prefix(self) -> str:
         """What names of results begin with."""
@@ -112,7 +116,7 @@ class Work:
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     confounds: ConfoundRecipe | None = None
-    mask: str | None = "auto"
+    mask: str | None = field(default="auto", repr=False)
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     token: str = ""
     root: str = ""

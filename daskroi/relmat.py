@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import daskroi
+from daskroi.entities import checked_name
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.outputs import as_target, exists, read_text, write_together
 from daskroi.sidecar import read_sidecar, to_json
@@ -138,7 +139,7 @@ def relmat_paths(
     """
     folder = as_target(out, storage_options)
     label = re.sub(r"[^A-Za-z0-9]", "", atlas) or "unnamed"
-    name = f"{prefix}_atlas-{label}_stat-{stat}_relmat"
+    name = f"{checked_name('prefix', prefix)}_atlas-{label}_stat-{stat}_relmat"
     return WrittenRelmat(folder / f"{name}.tsv", folder / f"{name}.json")
 
 

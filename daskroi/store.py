@@ -145,6 +145,8 @@ def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
     {}
     """
     *parents, prefix = run.split("/")
+    if not {"", ".", ".."}.isdisjoint(parents):
+        return {}  # runs.tsv may have come with the folder, and lead out of it
     folder = out.joinpath(*parents)
     pattern = rf"({re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-)([A-Za-z0-9_]+)_timeseries\.json"
     try:
