@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiNotFoundError
 from daskroi.outputs import as_target, write
+from daskroi.tsv import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["Report", "render"]
 
 TEMPLATE = "report.html.jinja"
-MISSING = "n/a"
+
+
+def _epoch() -> float | None:
+    """The time that https://reproducible-builds.org has a file say it was made at, if any."""
+    with suppress(KeyError, ValueError):
+        return float(int(os.environ["SOURCE_DATE_EPOCH"]))
+    return None
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    epoch = _epoch()
+    now = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(epoch, UTC)
+    return now.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _cell(value: Any) -> Any:
@@ -42,8 +52,10 @@ def render(template: str, **content: Any) -> str:
     """A page of one of the templates, with all text escaped, that can load nothing.
 
     Its policy allows the scripts that are in it, by a number nobody can guess, and no request: a
-    name of a region that got past the escaping would still not run.
+    name of a region that got past the escaping would still not run. With SOURCE_DATE_EPOCH, the
+    same content is the same page.
     """
+    import hashlib
     import secrets
     from importlib.resources import files
 
@@ -64,8 +76,11 @@ def render(template: str, **content: Any) -> str:
     )
     # our own files, which stand in <script> and <style> as they are
     own = {name: read(file) for name, file in (("css", "report.css"), ("table_js", "table.js"))}
-    nonce = secrets.token_hex(16)
-    return environment.get_template(template).render(nonce=nonce, **own, **content)
+    page = partial(environment.get_template(template).render, **own, **content)
+    if _epoch() is None:
+        return page(nonce=secrets.token_hex(16))
+    # no text in a page can hold a hash of that page
+    return page(nonce=hashlib.sha256(page(nonce="").encode()).hexdigest()[:32])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +121,7 @@ class Report:
     parameters, provenance : dict of str
         Two columns each. daskroi's version and ``date`` are added to provenance.
     date : str
-        When the report was made; now, if not given.
+        When the report was made; now, or what SOURCE_DATE_EPOCH says, if not given.
 
     Examples
     --------

@@ -7,6 +7,7 @@ along once, compressed; so a page holds no picture twice.
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -127,6 +128,14 @@ def figures(
     everything = {"figures": made, "sources": sources, "data": data}
     document.js_on_event(DocumentReady, models.CustomJS(args=everything, code=code))
     script, places = components(made, wrap_script=False)
+    # bokeh's names are random; a page has each figure once, so they are called what they are
+    found = {name: re.search(r'id="([0-9a-f-]{36})"', place) for name, place in places.items()}
+    names_of = {m[1]: f"figure-{name}" for name, m in found.items() if m}
+    if document_id := re.search(r'"docid":"([0-9a-f-]{36})"', script):
+        names_of[document_id[1]] = "figures"
+    for random, own in names_of.items():
+        script = script.replace(random, own)
+        places = {name: place.replace(random, own) for name, place in places.items()}
     library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
     return Figures(library, script, places)
 
