@@ -82,8 +82,8 @@ def report(
     DaskroiTypeError
         The series are lazy: ``compute()`` them first, for a report reads no whole image.
     DaskroiError
-        Neither series nor atlas; series of regions that the atlas does not have; confounds of
-        another length.
+        Neither series nor atlas; series without frames or regions, or of regions that the atlas
+        does not have; confounds of another length.
 
     Notes
     -----
@@ -104,6 +104,11 @@ def report(
     if ts is None and atlas is None:
         raise DaskroiError("A report is of series or of an atlas. Give ts or atlas.")
     series_in = None if ts is None else checked_series(ts)
+    if series_in is not None and 0 in series_in.shape:
+        raise DaskroiError(
+            f"The series have {series_in.sizes['time']} frames of {series_in.sizes['region']} "
+            "regions: nothing to report. Check the selection."
+        )
     loaded: AnyAtlas | None = None
     if atlas is not None:
         loaded = load_atlas(atlas, storage_options=dict(storage_options or {}) or None)
@@ -225,7 +230,7 @@ def _on_axis_of(atlas: AnyAtlas | None, ts: xr.DataArray) -> xr.DataArray:
             f"The series have regions {', '.join(map(str, unknown[:10]))}, which {atlas.name} does "
             "not have. Give the atlas they were extracted with."
         )
-    return ts.reindex(region=atlas.ids) if len(ts["region"]) else ts
+    return ts.reindex(region=atlas.ids)
 
 
 def _regions(

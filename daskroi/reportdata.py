@@ -233,12 +233,10 @@ def recipe_of(ts: xr.DataArray) -> dict[str, Any]:
 def demeaned(ts: xr.DataArray) -> bool:
     """Whether cleaning has taken the mean out of series, so that they do not tell it any more."""
     recipe = recipe_of(ts)
-    return bool(
-        recipe.get("standardize")
-        or recipe.get("detrend")
-        or recipe.get("high_pass")
-        or recipe.get("filter") == "cosine"
+    filters = recipe.get("filter") == "cosine" or (
+        recipe.get("high_pass") and recipe.get("filter") is not False
     )
+    return bool(recipe.get("standardize") or recipe.get("detrend") or filters)
 
 
 def confounding_of(table: pd.DataFrame, frames: FrameAxis, used: Iterable[str] = ()) -> Confounding:

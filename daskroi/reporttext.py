@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.atlas import Atlas
 from daskroi.reportdata import recipe_of
 
 if TYPE_CHECKING:
@@ -96,14 +95,7 @@ def facts_of(
     details: pd.DataFrame,
     confounding: Confounding | None,
 ) -> dict[str, str]:
-    name = (
-        atlas.name
-        if atlas is not None
-        else str(ts.attrs.get("atlas", ""))
-        if ts is not None
-        else ""
-    )
-    facts = {"atlas": name, "regions": str(len(details))}
+    facts = {"atlas": _atlas_name(ts, atlas), "regions": str(len(details))}
     if series is not None:
         frames = series.frames
         kept, total = len(frames.kept), len(frames.times)
@@ -154,7 +146,7 @@ def provenance_of(
         "resampling and smoothing": attrs.get("spatial", ""),
         "extracted by": f"daskroi {attrs['daskroi_version']}" if "daskroi_version" in attrs else "",
     }
-    if isinstance(atlas, Atlas) and atlas.template:
+    if atlas is not None and atlas.template:
         found["template of the atlas"] = atlas.template
     if picture is not None and picture.template:
         found["template of the image"] = picture.template

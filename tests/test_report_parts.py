@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import daskroi as dr
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, DaskroiWarning
 from daskroi.grid import Grid
 from daskroi.imagefile import watch_slabs
 from daskroi.maskerreport import report_of
@@ -485,3 +485,25 @@ def test_series_say_their_unit(phantom: Any) -> None:
     assert series_of(ts).unit == units[None]
     ts.attrs["recipe"] = json.dumps([1])
     assert series_of(ts).unit == units[None]
+
+
+@pytest.mark.parametrize("axis", ["time", "region"])
+def test_series_of_nothing_are_no_report(phantom: Any, axis: str) -> None:
+    ts = dr.extract(phantom.image, phantom.atlas).compute().isel({axis: slice(0, 0)})
+    for atlas in (None, phantom.atlas):
+        with pytest.raises(DaskroiError, match="nothing to report"):
+            report(ts, atlas)
+
+
+def test_a_cutoff_without_a_filter_leaves_the_mean(phantom: Any) -> None:
+    with pytest.warns(DaskroiWarning, match="are ignored"):
+        ts = dr.extract(phantom.image, phantom.atlas, filter=False, high_pass=0.01)
+    assert "mean" in report(ts.compute(), phantom.atlas).details
+
+
+def test_the_template_of_maps_is_said(phantom: Any) -> None:
+    grid = dr.grid_of(phantom.image)
+    maps = np.random.default_rng(0).random((*grid.shape[::-1], 2))
+    atlas = dr.load_atlas(nib.Nifti1Image(maps, grid.matrix), labels=["a", "b"])
+    atlas = replace(atlas, template="MNI152NLin6Asym")
+    assert report(None, atlas).provenance["template of the atlas"] == "MNI152NLin6Asym"
