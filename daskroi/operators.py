@@ -170,14 +170,11 @@ class Operator(_Shipped, ABC):
     @cached_property
     def token(self) -> str:
         """Hash of all that changes the result."""
-        content = [
-            (p.regions.token, p.resampling, p.smoothing, None if p.hidden is None else p.hidden)
-            for p in self.parts
-        ]
         digest = sha256(type(self).__name__.encode())
-        for regions, resampling, smoothing, hidden in content:
-            digest.update(repr((regions, resampling, smoothing)).encode())
-            digest.update(b"" if hidden is None else np.ascontiguousarray(hidden).tobytes())
+        for part in self.parts:
+            digest.update(repr((part.regions.token, part.resampling, part.smoothing)).encode())
+            if part.hidden is not None:
+                digest.update(np.ascontiguousarray(part.hidden).tobytes())
         return digest.hexdigest()
 
     def __dask_tokenize__(self) -> tuple[str, str]:

@@ -71,11 +71,10 @@ class Resampling:
         out[nearest._voxelwise(holes.view(np.uint8)) > 0] = np.nan
         return out
 
-    def _voxelwise(self, volume: NDArray, order: Order | None = None) -> NDArray:
+    def _voxelwise(self, volume: NDArray) -> NDArray:
         from scipy import ndimage
 
         matrix, offset = voxel_transform(self.source, self.target)
-        order = self.order if order is None else order
         # (x, y, z) as in nilearn: the order of a sum of coordinates decides what is outside
         native = np.asarray(volume, dtype=volume.dtype.newbyteorder("="))
         out = ndimage.affine_transform(
@@ -83,8 +82,8 @@ class Resampling:
             matrix,
             offset,
             output_shape=self.target.shape[::-1],
-            output=np.float64 if order else native.dtype,
-            order=order,
+            output=np.float64 if self.order else native.dtype,
+            order=self.order,
         )
         return out.T
 
