@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.jsontext import from_json
-from daskroi.outputs import NotWrittenError, read_text, remove_all, write
+from daskroi.outputs import NotWrittenError, listed, read_text, remove_all, write
 from daskroi.store import read_timeseries
 from daskroi.unsaid import ignored
 
@@ -39,6 +40,7 @@ RUNS_PER_CHUNK = 256
 # runs between commits; each rewrites the metadata and the last chunks
 RUNS_PER_COMMIT = 16
 PER_RUN = {"run": str, "n_frames": "i8", "t_r": "f8", "source_hash": str}
+PER_ATLAS = ("time", "region", "region_name", "coverage", "n_voxels", "size_mm3")
 
 
 class CohortZarr:
@@ -63,6 +65,7 @@ class CohortZarr:
         self._waiting: list[dict[str, xr.DataArray]] = []
         self._labels: list[tuple[str, str]] = []
         self._group: zarr.Group | None = None
+        self._refuse_foreign()
         self._there = self._committed()
 
     def add(self, name: str, paths: Mapping[str, Written]) -> None:
@@ -91,8 +94,9 @@ class CohortZarr:
         if self._wanted < len(self._there) and self._there[self._wanted] == label:
             self._wanted += 1
             return
-        self._cut()
+        # read first: what cannot be read changes nothing
         series = {atlas: read_timeseries(one.timeseries) for atlas, one in paths.items()}
+        self._cut()
         self._waiting.append(series)
         self._labels.append(label)
         self._wanted += 1
@@ -119,6 +123,22 @@ class CohortZarr:
         real = zarr.open_group(self._store(), mode="r", zarr_format=3, use_consolidated=False)
         return dict(_shapes(seen)) == dict(_shapes(real))
 
+    def _refuse_foreign(self) -> None:
+        """Raise when something else has the name: it would be taken for a broken store, and go."""
+        found = listed(self._place)
+        if found is None:
+            what = "is a file"
+        else:
+            ends = [re.fullmatch(rf"(\w+?)_({'|'.join(PER_ATLAS)})", name) for name in found]
+            ours = {"zarr.json", *PER_RUN, *(end[1] for end in ends if end)}
+            strange = [n for n, end in zip(found, ends, strict=True) if not end and n not in ours]
+            if not strange:
+                return
+            what = f"holds {strange[0]!r}, which no cohort has"
+        raise DaskroiError(
+            f"{self._place}: {what}, so it is not replaced. Move it away, or give another folder."
+        )
+
     def _committed(self) -> list[tuple[str, str]]:
         """Names and hashes of the runs that readers see."""
         import zarr
@@ -126,7 +146,8 @@ class CohortZarr:
         for left in self._place.rglob("*.partial") if isinstance(self._place, Path) else ():
             left.unlink(missing_ok=True)  # what zarr was writing when it was killed
         with suppress(FileNotFoundError, KeyError, ValueError, TypeError), self._named():
-            group = zarr.open_consolidated(self._store(), zarr_format=3)
+            # to look only: by default Zarr would make the group
+            group = zarr.open_consolidated(self._store(), mode="r", zarr_format=3)
             names, hashes = (np.asarray(_array(group, k)[:]) for k in ("run", "source_hash"))
             return [(str(n), str(h)) for n, h in zip(names, hashes, strict=True)]
         return []

@@ -29,6 +29,7 @@ __all__ = [
     "as_target",
     "check_folder",
     "exists",
+    "listed",
     "read_text",
     "remove",
     "remove_all",
@@ -135,6 +136,37 @@ def exists(path: Target) -> bool:
     if isinstance(path, Path):
         return path.is_file()
     return retried(str(path), path.storage_options, lambda: path.fs.isfile(path.path))
+
+
+def listed(folder: Target) -> list[str] | None:
+    """Names of what lies in a folder: none where there is none; None of a file.
+
+    Examples
+    --------
+    >>> listed(as_target("memory://nowhere"))
+    []
+    """
+    if isinstance(folder, Path):
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError:
+            return None
+
+    def work() -> list[str] | None:
+        folder.fs.invalidate_cache()
+        try:
+            names = [str(name).rstrip("/") for name in folder.fs.ls(folder.path, detail=False)]
+        except FileNotFoundError:
+            return []
+        own = folder.path.strip("/")
+        if [name.strip("/") for name in names] == [own] and folder.fs.isfile(folder.path):
+            return None
+        # some stores list the folder itself
+        return sorted(n.rpartition("/")[2] for n in names if n.strip("/") != own)
+
+    return retried(str(folder), folder.storage_options, work)
 
 
 def read_text(path: Target) -> str:
