@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from daskroi.atlas import Atlas
 from daskroi.errors import DaskroiError, warn
 from daskroi.grid import Grid, centres_inside, resample_nearest
-from daskroi.image import TIME, grid_of
+from daskroi.image import TIME, grid_of, t_r_of
 from daskroi.labelimage import run_like
 from daskroi.openimage import open_image, values_of
 from daskroi.regions import RegionIndex
@@ -122,13 +122,13 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
             raise
         raise type(error)(f"mask_img: {error}") from error
     source = str(image.attrs.get("source", image.name or "the mask"))
-    values = values_of(image)
-    if image.sizes.get(TIME, 1) > 1 and (
-        why := run_like(source, image.sizes[TIME], image.coords[TIME].attrs.get("t_r"))
-    ):
+    frames = image.sizes.get(TIME, 1)
+    # before its voxels are read: they may be those of a whole run
+    if frames > 1 and (why := run_like(source, frames, t_r_of(image)[0])):
         raise DaskroiError(
             f"{source}: looks like a run, not a mask ({why}). Give the mask of this run."
         )
+    values = values_of(image)
     inside = np.isfinite(values) & (values != 0)
     if values.dtype.kind == "f" and ((values > 0) & (values < 1)).any():
         warn(

@@ -31,6 +31,7 @@ from daskroi.placement import (
 
 FLIPPED = np.array([[-2.0, 0, 0, 8], [0, 2, 0, -6], [0, 0, 3, -4], [0, 0, 0, 1]])
 IDS = [1, 2, 5, 9, 2**31 - 1]
+ZERO = np.empty((0,) * 4, "f4")
 
 
 def atlas_of(rng: np.random.Generator, grid: Grid, ids: list[int] = IDS) -> Atlas:
@@ -295,3 +296,16 @@ def test_lost_regions_unsaid_is_for_one_thread_only() -> None:
             pool.submit(place, atlas, grid).result()
     with pytest.warns(DaskroiWarning, match="4 of 8 regions"):
         place(atlas, grid)
+
+
+def test_a_run_is_refused_as_a_mask_before_it_is_read() -> None:
+    def never(block: np.ndarray) -> np.ndarray:
+        raise AssertionError("read")
+
+    voxels = da.zeros((30, 3, 4, 5), chunks=(1, 3, 4, 5)).map_blocks(never, dtype="f4", meta=ZERO)
+    run = make_image(voxels, Grid.make((3, 4, 5), np.eye(4)), t_r=2.0, name="run")
+    with pytest.raises(DaskroiError, match="looks like a run, not a mask"):
+        load_mask(run)
+    # without times, nothing says that it is one
+    with pytest.raises(AssertionError, match="read"):
+        load_mask(run.drop_vars("time"))
