@@ -145,8 +145,16 @@ def check_texts(name: str, value: Any) -> list[str]:
     raise DaskroiTypeError(f"{name}={brief(value)} is not a list of str. Give names, as str.")
 
 
+# what may stand between a user's line and ours: `xarray.open_dataset`, `compute`
+LIBRARIES = frozenset({"daskroi", "dask", "distributed", "xarray"})
+
+
+def _of_library(module: str) -> bool:
+    return module.partition(".")[0] in LIBRARIES
+
+
 def warn(message: str) -> None:
-    """Warn with `DaskroiWarning`, pointing at the user's line: the first one outside the package.
+    """Warn with `DaskroiWarning`, pointing at the user's line: the first one that is no library's.
 
     Examples
     --------
@@ -161,6 +169,6 @@ def warn(message: str) -> None:
         return
     level, frame = 1, sys._getframe()
     # by module, not by path: the tests lie beside the package and are users
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("daskroi"):
+    while frame.f_back is not None and _of_library(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(_one_line(message), DaskroiWarning, stacklevel=level)

@@ -23,7 +23,7 @@ from servers import http_server
 import daskroi as dr
 from daskroi import backend
 from daskroi.backend import NiftiBackend
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.nifti import NiftiFile
 from daskroi.openimage import as_stored_file
 from daskroi.zarrwrite import to_zarr
@@ -371,3 +371,11 @@ def test_importing_xarray_stays_cheap() -> None:
 
 def test_the_shim_is_one() -> None:
     assert len(Path(backend.__file__).read_text(encoding="utf-8").splitlines()) < 100
+
+
+def test_warnings_point_at_the_user_not_at_xarray(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.nii", nifti_bytes(NUMBERS))
+    (tmp_path / "x.json").write_text('{"RepetitionTime": 3.0}')
+    with pytest.warns(DaskroiWarning, match="the sidecar's is used") as caught:
+        xr.open_dataset(path, engine="nifti")
+    assert caught[0].filename == __file__
