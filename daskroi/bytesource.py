@@ -21,7 +21,7 @@ from daskroi.urls import StorageOptions, is_url, local_path, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ByteSource"]
+__all__ = ["DEFLATE_LIMIT", "STUBS", "ByteSource"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 # deflate cannot do better than 1032:1, so a longer claim is a lie or a bomb

@@ -21,6 +21,7 @@ from daskroi.onethread import one_thread
 from daskroi.spd import embedded, inverse
 
 __all__ = [
+    "CORRELATIONS",
     "KINDS",
     "Measure",
     "by_run",

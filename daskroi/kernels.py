@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from daskroi.regions import RegionIndex
 
-__all__ = ["NAN_POLICIES", "REDUCERS", "Reducer", "combine", "finalize", "partial"]
+__all__ = ["NAN_POLICIES", "REDUCERS", "Reducer", "combine", "finalize", "gather", "partial"]
 
 NAN_POLICIES = ("zero", "omit", "propagate")
 Floats = NDArray[np.float64]

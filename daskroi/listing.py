@@ -18,7 +18,7 @@ from daskroi.paths import child_of, printable
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, located, shown
 
-__all__ = ["Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
+__all__ = ["TOGETHER", "Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
 
 # folders without runs: other data, other programs' files, what a run was made from
 _OTHER = {"anat", "dwi", "fmap", "perf", "eeg", "ieeg", "meg", "nirs", "pet", "beh", "micr", "mrs"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief, warn
 from daskroi.grid import Grid
 
-__all__ = ["Fwhm", "Smoothing", "checked_fwhm"]
+__all__ = ["Fwhm", "Smoothing", "checked_fwhm", "gaussian_matrix"]
 
 Fwhm = float | tuple[float, float, float] | str | None
 Floats = NDArray[np.float64]

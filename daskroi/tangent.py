@@ -17,7 +17,7 @@ from daskroi.onethread import one_thread
 from daskroi.runmatrices import PAIR, REGION, RUN, map_runs, run_matrices
 from daskroi.spd import embedded, factor, from_tangent, geometric_mean, map_eigenvalues, to_tangent
 
-__all__ = ["TangentSpace"]
+__all__ = ["TangentSpace", "run_covariances"]
 
 
 @dataclass(frozen=True, eq=False)
