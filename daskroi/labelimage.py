@@ -28,7 +28,15 @@ MANY = 20
 # given culprit, number of volumes and s between them
 Check = Callable[[str, int, float | None], None]
 
-__all__ = ["LabelImage", "MapsImage", "as_labels", "read_atlas_image", "sparse_maps", "stem_of"]
+__all__ = [
+    "LabelImage",
+    "MapsImage",
+    "as_labels",
+    "read_atlas_image",
+    "run_like",
+    "sparse_maps",
+    "stem_of",
+]
 
 
 @dataclass(frozen=True)
@@ -226,7 +234,7 @@ def _physical(file: ImageFile) -> Iterator[NDArray[Any]]:
 
 
 def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
-    from daskroi.image import SPACE, TIME, grid_of
+    from daskroi.image import SPACE, TIME, grid_of, t_r_of
     from daskroi.openimage import as_stored_file, values_of
 
     grid = grid_of(image)
@@ -245,8 +253,7 @@ def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
         volume = read.isel({TIME: 0}) if TIME in image.dims else read
         values = np.asarray(volume.transpose(*SPACE).data)
         return _labels_or_maps(_volumes(values, culprit), grid, name, culprit, source, template)
-    t_r = image.coords[TIME].attrs.get("t_r") if TIME in image.coords else None
-    check(str(source or culprit), frames, t_r)
+    check(str(source or culprit), frames, t_r_of(image)[0])
     file = as_stored_file(image)
     if file is not None:  # chunks of a .nii.gz are dear out of order
         index = sparse_maps(_physical(file), grid.shape)
