@@ -10,6 +10,7 @@ from typing import Any
 from daskroi.errors import DaskroiError
 
 __all__ = [
+    "DEVICES",
     "ENTITIES",
     "INDICES",
     "PLACES",
@@ -73,6 +74,8 @@ PLACES = frozenset({"space", "cohort", "resolution", "density", "description", "
 
 # ASCII only: a look-alike from another script is another file, and some file systems fold them
 _LABEL = re.compile(r"[A-Za-z0-9+]+")
+# with any ending, no file can have these names on Windows
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 _KEY = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -193,7 +196,7 @@ def checked_name(parameter: str, name: Any) -> str:
     Raises
     ------
     DaskroiError
-        It has a separator, a drive (``C:``), or what does not print.
+        It has a separator, a drive (``C:``), or what does not print; or it is a device's.
 
     Examples
     --------
@@ -205,7 +208,8 @@ def checked_name(parameter: str, name: Any) -> str:
     daskroi.errors.DaskroiError: prefix='../sub-01' cannot begin a file name. Use letters, ...
     """
     text = str(name)
-    if not text or not text.isprintable() or set(text) & set('/\\:*?"<>|'):
+    barred = not text.isprintable() or set(text) & set('/\\:*?"<>|') or text.startswith("-")
+    if not text or barred or DEVICES.match(f"{text}_"):
         raise DaskroiError(
             f"{parameter}={text!r} cannot begin a file name. Use letters, digits, '-', '_' and "
             "'.'; a folder goes into out."

@@ -212,7 +212,7 @@ def _index(
                 index = _loaded.get(identity)
             if index is None:
                 index = make_index(open_raw, path, threads=threads)
-            problem = _store(place, index.to_bytes(identity))
+            problem = _store(place, index.to_bytes(identity), _mode_like(path))
     return _remember(identity, index), problem
 
 
@@ -261,13 +261,20 @@ def _alone(place: Path) -> Iterator[None]:
             lock.release()
 
 
-def _store(place: Path, data: bytes) -> DaskroiError | None:
+def _mode_like(path: str | None) -> int:
+    """Who may read the index: who may read the file, pieces of which are in it."""
+    with suppress(OSError):
+        return 0o600 | (os.stat(path).st_mode & 0o044 if path is not None else 0)
+    return 0o600
+
+
+def _store(place: Path, data: bytes, mode: int) -> DaskroiError | None:
     """Put a file into place, whole or not at all; why it could not be, if so."""
     part = place.with_name(f"{place.name}.{uuid4().hex}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(part, "wb") as file:
+            with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from daskroi.entities import ENTITIES
+from daskroi.entities import DEVICES, ENTITIES
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.job import Job
 from daskroi.places import output_prefixes
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["jobs_of", "parse_shard"]
 
 FILES = ("image", "mask", "confounds", "sidecar")
-# with any ending. What results of a run "con" are called, con_atlas-…, is not among them
-DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
 def jobs_of(runs: Any) -> tuple[Iterator[Job], int | None]:
@@ -131,6 +129,7 @@ def _safe(name: str, followed_by: str = "") -> str:
     text = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     if not text:
         raise DaskroiError(f"runs: name {name!r} cannot name files. Use letters and digits.")
+    # what results of a run "con" are called, con_atlas-…, is not among them
     if DEVICES.match(text + followed_by):
         raise DaskroiError(
             f"runs: name {name!r} is a device's on Windows, where no file can have it. Use another."
