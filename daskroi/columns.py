@@ -220,6 +220,8 @@ def split_signals(signals: Any, ids: NDArray[np.int64]) -> tuple[NDArray[np.int6
     if isinstance(signals, xr.DataArray) and "region" in signals.coords:
         signals = signals.transpose(..., "region") if "region" in signals.dims else signals
         ids = np.atleast_1d(signals.coords["region"].values)
+        if len(np.unique(ids)) < len(ids):
+            raise DaskroiError("signals has regions more than once. Select each of them once.")
     one_row = isinstance(signals, pd.DataFrame) and len(signals) == 1
     values = np.asarray(signals)
     values = np.atleast_1d(values[0] if one_row else values)

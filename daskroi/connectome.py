@@ -9,12 +9,11 @@ import xarray as xr
 
 import daskroi
 from daskroi.connectivity import CORRELATIONS, Measure, square, triangle
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_flag
 from daskroi.runmatrices import OTHER, PAIR, REGION, RUN, run_matrices
 from daskroi.tangent import TangentSpace, run_covariances
 
 __all__ = [
-    "TangentSpace",
     "connectome",
     "mean_connectome",
     "sym_matrix_to_vec",
@@ -91,12 +90,15 @@ def connectome(
 
     Examples
     --------
+    >>> from daskroi import connectome
     >>> import daskroi as dr
     >>> run = dr.make_phantom((12, 14, 12), n_time=60, n_regions=4)
     >>> matrix = connectome(dr.extract(run.image, run.atlas))
     >>> matrix.dims, float(matrix[1, 1].compute())
     (('region', 'other_region'), 1.0)
     """
+    check_flag("vectorize", vectorize)
+    check_flag("discard_diagonal", discard_diagonal)
     if vectorize and fisher_z and not discard_diagonal:
         raise DaskroiError(
             "fisher_z=True leaves no diagonal, so vectorize=True would give NaN. Add "
@@ -142,6 +144,8 @@ def mean_connectome(matrices: xr.DataArray, *, fisher_z: bool = False) -> xr.Dat
 
     Examples
     --------
+    >>> import xarray as xr
+    >>> from daskroi import mean_connectome
     >>> values = [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.9], [0.9, 1.0]]]
     >>> matrices = xr.DataArray(
     ...     values, dims=("run", "region", "other_region"), attrs={"kind": "correlation"}
@@ -150,6 +154,7 @@ def mean_connectome(matrices: xr.DataArray, *, fisher_z: bool = False) -> xr.Dat
     array([[1.    , 0.6268],
            [0.6268, 1.    ]])
     """
+    _check_array(matrices)
     if RUN not in matrices.dims:
         raise DaskroiError(f"There is no dim {RUN!r} in {matrices.dims}: this is one run already.")
     if fisher_z:
@@ -201,10 +206,13 @@ def sym_matrix_to_vec(symmetric: xr.DataArray, discard_diagonal: bool = False) -
 
     Examples
     --------
+    >>> import xarray as xr
+    >>> from daskroi import sym_matrix_to_vec
     >>> matrix = xr.DataArray([[1.0, 0.5], [0.5, 1.0]], dims=("region", "other_region"))
     >>> sym_matrix_to_vec(matrix, discard_diagonal=True).values
     array([0.5])
     """
+    _check_array(symmetric)
     if not set(PAIR) <= set(symmetric.dims):
         raise DaskroiError(f"There are no dims {PAIR} in {symmetric.dims}, so there is no matrix.")
     symmetric = symmetric.transpose(..., *PAIR)
@@ -250,11 +258,14 @@ def vec_to_sym_matrix(vec: xr.DataArray, diagonal: Any = None) -> xr.DataArray:
 
     Examples
     --------
+    >>> import xarray as xr
+    >>> from daskroi import sym_matrix_to_vec, vec_to_sym_matrix
     >>> matrix = xr.DataArray([[1.0, 0.5], [0.5, 1.0]], dims=("region", "other_region"))
     >>> vec_to_sym_matrix(sym_matrix_to_vec(matrix)).values.round(6)
     array([[1. , 0.5],
            [0.5, 1. ]])
     """
+    _check_array(vec)
     if EDGE not in vec.dims or not set(PAIR) <= set(vec.coords):
         raise DaskroiError(
             f"There is no dim {EDGE!r} with coordinates {PAIR} in {vec.dims}. Give what "
@@ -268,6 +279,8 @@ def vec_to_sym_matrix(vec: xr.DataArray, diagonal: Any = None) -> xr.DataArray:
         diagonal = 1.0 if plain else np.nan
     n_edge = vec.sizes[EDGE]
     n_region = len(square(np.empty(n_edge), diagonal=0.0 if without else None)) if n_edge else 0
+    if without:
+        diagonal = _checked_diagonal(diagonal, n_region)
     # the last row has them all, but for its own end where the diagonal is not there
     last = slice(n_edge - (n_region - without), n_edge)
     ids = _of_last_row(vec, last, without, "")
@@ -293,6 +306,26 @@ def vec_to_sym_matrix(vec: xr.DataArray, diagonal: Any = None) -> xr.DataArray:
         dask_gufunc_kwargs={"output_sizes": dict.fromkeys(PAIR, n_region)},
     )
     return xr.DataArray(values, coords, name=vec.name, attrs=vec.attrs)
+
+
+def _check_array(matrices: Any) -> None:
+    if not isinstance(matrices, xr.DataArray):
+        raise DaskroiTypeError(
+            f"A connectome is a DataArray, not a {type(matrices).__name__}. Give what "
+            "daskroi.connectome returns."
+        )
+
+
+def _checked_diagonal(diagonal: Any, n_region: int) -> Any:
+    """Numbers that stand on a diagonal: one for all, or one each."""
+    try:
+        values = np.asarray(diagonal, np.float64)
+        return np.broadcast_to(values, (*values.shape[:-1], n_region))
+    except (TypeError, ValueError) as error:
+        raise DaskroiError(
+            f"diagonal={brief(diagonal)} does not fit {n_region} regions. Give a number, or one "
+            "per region."
+        ) from error
 
 
 def _of_last_row(vec: xr.DataArray, last: slice, without: bool, what: str) -> Any:

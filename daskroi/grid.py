@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief
 
 __all__ = ["Grid", "centres_inside", "in_field", "resample_nearest", "voxel_transform"]
 
@@ -28,6 +29,8 @@ class Grid:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import Grid
     >>> grid = Grid.make((91, 109, 91), np.diag([2.0, 2, 2, 1]))
     >>> grid.voxel_sizes
     (2.0, 2.0, 2.0)
@@ -43,7 +46,13 @@ class Grid:
     @classmethod
     def make(cls, shape: Sequence[int], affine: ArrayLike, culprit: str = "image") -> Grid:
         """Build from anything array-like; a bad affine is a `DaskroiError` naming ``culprit``."""
-        matrix = np.asarray(affine, dtype=np.float64)
+        try:
+            matrix = np.asarray(affine, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DaskroiTypeError(
+                f"{culprit}: the affine is {brief(affine)}, not a matrix of numbers. Give the 4x4 "
+                "matrix from voxel indices (x, y, z) to mm."
+            ) from error
         if matrix.shape != (4, 4):
             raise DaskroiError(
                 f"{culprit}: the affine has shape {matrix.shape}, not (4, 4). "
@@ -68,7 +77,15 @@ class Grid:
                 f"{culprit}: the affine is singular (voxel sizes {sizes.tolist()} mm), so voxels "
                 "have no volume. Repair sform/qform in the header."
             )
-        nz, ny, nx = (int(n) for n in shape)
+        try:
+            nz, ny, nx = (index(n) for n in shape)
+            if min(nz, ny, nx) < 1:
+                raise ValueError
+        except (TypeError, ValueError) as error:
+            raise DaskroiError(
+                f"{culprit}: shape={brief(shape)} is no grid. Give three numbers of voxels, along "
+                "(z, y, x)."
+            ) from error
         return cls((nz, ny, nx), tuple(tuple(float(v) for v in row) for row in matrix))
 
     @property
@@ -151,6 +168,7 @@ def in_field(points: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
     ----------
     points : float array, (3, point)
         Voxel indices (x, y, z) of ``grid``; they need not be whole.
+    grid : Grid
 
     Returns
     -------
@@ -175,6 +193,7 @@ def centres_inside(voxels: NDArray[np.intp], source: Grid, target: Grid) -> NDAr
     ----------
     voxels : int array, (voxel,)
         Flat C-order positions on ``source``.
+    source, target : Grid
 
     Returns
     -------
@@ -200,6 +219,7 @@ def resample_nearest(
     ----------
     values : ndarray, dims (z, y, x)
         Labels or mask on ``source``.
+    source, target : Grid
     fill : number
         What voxels outside ``source`` get: the background.
 

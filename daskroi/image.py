@@ -57,6 +57,8 @@ def make_image(
         Place of the voxels; its shape must be that of the last three axes.
     t_r : float, optional
         Seconds between volumes. Without it ``time`` counts frames, and filters ask for ``t_r``.
+    t_r_source : str
+        Where ``t_r`` is from; the coordinate ``time`` keeps it.
     name, attrs
         As in `xarray.DataArray`.
 
@@ -72,6 +74,8 @@ def make_image(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import Grid, grid_of, make_image
     >>> grid = Grid.make((4, 5, 6), np.diag([3.0, 3, 3, 1]))
     >>> image = make_image(np.zeros((10, 4, 5, 6), "f4"), grid, t_r=2.0)
     >>> image.sizes["time"], float(image.time[-1])
@@ -127,6 +131,13 @@ def grid_of(image: xr.DataArray) -> Grid:
     ------
     DaskroiError
         When dims or geometry are missing, or the voxels left are not evenly spaced.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> image = dr.make_phantom((12, 14, 12), n_time=2, n_regions=4).image
+    >>> dr.grid_of(image).shape, dr.grid_of(image[:, ::2]).shape
+    ((12, 14, 12), (6, 14, 12))
     """
     if not hasattr(image, "dims") or not hasattr(image, "coords"):
         raise DaskroiTypeError(
@@ -212,6 +223,11 @@ def t_r_of(image: xr.DataArray) -> tuple[float | None, str]:
 
 def as_dims(image: xr.DataArray) -> xr.DataArray:
     """Put an image's dimensions in our order; other dims are refused by name."""
+    if not hasattr(image, "dims") or not hasattr(image, "coords"):
+        raise DaskroiTypeError(
+            f"image is a {type(image).__name__}, not a DataArray. Open it first, with "
+            "daskroi.open_image."
+        )
     extra = [d for d in image.dims if d not in DIMS]
     if image.sizes.get(TIME) == 0:
         raise DaskroiError("The DataArray has no frame left along 'time'. Check the selection.")

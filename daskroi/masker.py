@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from daskroi.columns import RegionColumns, as_frame, split_signals
-from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, warn
 from daskroi.estimator import DaskroiNotFittedError, Estimator, describe
 from daskroi.fitted import FittedAtlas, without_absent
 from daskroi.imagelists import ImageList, series_of
@@ -53,7 +53,7 @@ class NiftiLabelsMasker(RegionColumns, Reporting, Estimator):
         Voxels that count, on any grid.
     smoothing_fwhm : float, 3 floats along (x, y, z), "fast", or None
         Full width at half maximum in mm of the Gaussian that images are smoothed with, before
-        regions are averaged; "fast" is nilearn's 3-point kernel. 0 is none, with a warning.
+        regions are averaged; "fast" is nilearn's 7-point kernel. 0 is none, with a warning.
     standardize : {False, None, True, "zscore_sample", "psc"}
         True is "zscore_sample".
     standardize_confounds : bool
@@ -366,6 +366,8 @@ class NiftiLabelsMasker(RegionColumns, Reporting, Estimator):
         return {k: v for k, v in self.get_params().items() if k not in own.split()}
 
     def _check_parameters(self) -> None:
+        if not isinstance(self.verbose, int | np.integer):
+            raise DaskroiTypeError(f"verbose={brief(self.verbose)} is not a whole number. Use 0.")
         for name in ("keep_masked_labels", "reports"):
             check_choice(name, getattr(self, name), (True, False))
         given = self.clean_args

@@ -17,7 +17,7 @@ from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
 from daskroi.unsaid import kept_warnings
-from daskroi.urls import is_url, local_path, shown
+from daskroi.urls import checked_path, is_url, local_path, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -83,6 +83,8 @@ def open_image(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import open_image
     >>> import nibabel as nib
     >>> image = open_image(nib.Nifti1Image(np.zeros((6, 5, 4, 10), "f4"), np.eye(4)))
     >>> image.dims, image.shape
@@ -135,6 +137,7 @@ def build_index(
 
     Examples
     --------
+    >>> from daskroi import build_index, open_image
     >>> import daskroi as dr, os, tempfile
     >>> os.environ["DASKROI_CACHE"] = tempfile.mkdtemp()
     >>> paths = dr.write_phantom(tempfile.mkdtemp(), dr.make_phantom((12, 14, 12), 40, n_regions=4))
@@ -142,7 +145,7 @@ def build_index(
     >>> volume = open_image(paths["image"], chunks=1).isel(time=37).compute()
     >>> del os.environ["DASKROI_CACHE"]
     """
-    source = ByteSource.of(image, storage_options)
+    source = ByteSource.of(checked_path("image", image), storage_options)
     if source.gzipped:
         source.make_index()
 

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from daskroi.anatomy import TISSUES, Anatomy
-from daskroi.errors import DaskroiError, check_choice
+from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, check_flag
 from daskroi.grid import Grid
+from daskroi.lazyimage import checked_chunks
 from daskroi.niftiwrite import write_nifti
 from daskroi.outputs import check_folder, write
 from daskroi.simulate import Model, Simulation, frames, group_means, model_of, tolerance_of
+from daskroi.urls import checked_path
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -163,6 +165,7 @@ def make_phantom(
 
     Examples
     --------
+    >>> from daskroi import make_phantom
     >>> phantom = make_phantom((9, 11, 9), 30, n_regions=5, dtype="int16", slope=0.5)
     >>> phantom.image.dims, phantom.image.shape
     (('time', 'z', 'y', 'x'), (30, 9, 11, 9))
@@ -174,13 +177,11 @@ def make_phantom(
     from daskroi.atlas import load_label_atlas
     from daskroi.image import make_image
 
-    if len(shape) != 3 or min(shape) < 1:
-        raise DaskroiError(f"shape={shape!r} is no grid. Give three numbers, along (z, y, x).")
+    shape = Grid.make(shape, np.eye(4), "phantom").shape
     if affine is None:
         sizes = np.array([182, 218, 182]) / shape[::-1]
         affine = np.diag([*sizes, 1.0])
         affine[:3, 3] = np.array([-91, -127, -73]) + sizes / 2
-    # NIfTI-1 keeps slope and inter in 32 bits: work with what a reader will find
     simulation = Simulation(
         grid=Grid.make(shape, affine, "phantom"),
         n_time=n_time,
@@ -193,8 +194,8 @@ def make_phantom(
         motion=motion,
         physio=physio,
         seed=seed,
-        slope=float(np.float32(slope)),
-        inter=float(np.float32(inter)),
+        slope=slope,
+        inter=inter,
     )
     _check(simulation)
     grid, model = simulation.grid, model_of(simulation)
@@ -265,9 +266,7 @@ def _lazy(simulation: Simulation, chunks: int | tuple[Any, ...]) -> da.Array:
 
     shape = simulation.grid.shape
     kind = np.dtype(simulation.dtype).newbyteorder("=")
-    if isinstance(chunks, int):
-        chunks = (chunks, -1, -1, -1)
-    blocks = da.core.normalize_chunks(chunks, shape=(simulation.n_time, *shape), dtype=kind)
+    blocks = checked_chunks((simulation.n_time, *shape), kind, chunks)
     # frames come whole and are then cut, so that no frame is made more than once
     stored = da.map_blocks(
         _block,
@@ -313,6 +312,7 @@ def write_phantom(
 
     Examples
     --------
+    >>> from daskroi import make_phantom, write_phantom
     >>> import tempfile, nibabel
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     paths = write_phantom(folder, make_phantom((9, 11, 9), 30, n_regions=5))
@@ -320,7 +320,12 @@ def write_phantom(
     ((9, 11, 9, 30), 'sub-01_task-rest_space-MNI152NLin6Asym_desc-preproc_bold.nii.gz')
     """
     check_choice("version", version, (1, 2))
-    check_folder(folder)
+    check_flag("gz", gz)
+    check_folder(checked_path("folder", folder))
+    if not isinstance(phantom, Phantom):
+        raise DaskroiTypeError(
+            f"phantom is a {type(phantom).__name__}. Give what daskroi.make_phantom returns."
+        )
     simulation = phantom.simulation
     run = Path(folder) / "sub-01" / "func" / "sub-01_task-rest"
     run.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.atlas import load_atlas
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_texts
 from daskroi.reportdata import confounding_of, demeaned, region_moments, series_of
 from daskroi.reportframes import checked_series
 from daskroi.reportimage import Picture, read_picture, slices_of
@@ -25,6 +25,7 @@ from daskroi.reporttext import (
     title_of,
     used_confounds,
 )
+from daskroi.urls import StorageOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,7 @@ def report(
 
     Examples
     --------
+    >>> from daskroi import report
     >>> import daskroi as dr
     >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
     >>> ts = dr.extract(run.image, run.atlas, sample_mask=range(2, 20)).compute()
@@ -103,6 +105,14 @@ def report(
     """
     if ts is None and atlas is None:
         raise DaskroiError("A report is of series or of an atlas. Give ts or atlas.")
+    if n_frames is not None and not (isinstance(n_frames, int | np.integer) and n_frames > 0):
+        raise DaskroiTypeError(
+            f"n_frames={brief(n_frames)} is not a number of frames. Give that of the run before "
+            "censoring, or None."
+        )
+    if title is not None and not isinstance(title, str):
+        raise DaskroiTypeError(f"title={brief(title)} is not a str. Give one, or None.")
+    notes = check_texts("notes", notes)
     series_in = None if ts is None else checked_series(ts)
     if series_in is not None and 0 in series_in.shape:
         raise DaskroiError(
@@ -111,7 +121,7 @@ def report(
         )
     loaded: AnyAtlas | None = None
     if atlas is not None:
-        loaded = load_atlas(atlas, storage_options=dict(storage_options or {}) or None)
+        loaded = load_atlas(atlas, storage_options=dict(StorageOptions(storage_options)) or None)
     picture: Picture | None = image
     if not isinstance(image, Picture | None):
         picture = read_picture(image, storage_options)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.anatomy import Anatomy, anatomy_of
+from daskroi.errors import DaskroiTypeError, brief
 from daskroi.grid import Grid
 from daskroi.onethread import one_thread
 
@@ -38,6 +40,20 @@ class Simulation:
     seed: int
     slope: float
     inter: float
+
+    def __post_init__(self) -> None:
+        for name in ("n_time", "n_regions", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise DaskroiTypeError(f"{name}={brief(value)} is not a whole number. Give one.")
+        sizes = ("t_r", "signal", "noise", "drift", "motion", "physio", "slope", "inter")
+        for name in sizes:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise DaskroiTypeError(f"{name}={brief(value)} is not a number. Give one.")
+        # NIfTI-1 keeps them in 32 bits: work with what a reader will find
+        for name in ("slope", "inter"):
+            object.__setattr__(self, name, float(np.float32(getattr(self, name))))
 
 
 @dataclass(frozen=True, eq=False)

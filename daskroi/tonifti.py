@@ -13,7 +13,9 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.image import TIME, as_dims
+from daskroi.lazyimage import remembered
 from daskroi.niftiheader import file_dtype, header_bytes
+from daskroi.urls import checked_path, is_url, local_path, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +59,7 @@ def to_nifti(
     ------
     DaskroiError
         No geometry, no such type in NIfTI, a value that ``dtype`` cannot hold, or a path that
-        cannot be written.
+        cannot be written, or is that of a file the image is still read from.
 
     Warns
     -----
@@ -73,6 +75,7 @@ def to_nifti(
 
     Examples
     --------
+    >>> from daskroi import to_nifti
     >>> import daskroi as dr, tempfile
     >>> image = dr.make_phantom((8, 9, 7), n_time=10, n_regions=4).image
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -82,11 +85,30 @@ def to_nifti(
     """
     from daskroi.niftiwrite import write_nifti
 
+    checked_path("path", path)
     image = as_dims(image)
+    _check_not_a_source(image, path)
     head = header_bytes(image, dtype)
     # closed when writing fails, so that no slab goes on being computed
     with closing(image_slabs(image, file_dtype(image, dtype))) as slabs:
         write_nifti(path, head, slabs, storage_options)
+
+
+def _check_not_a_source(image: xr.DataArray, path: str | os.PathLike[str]) -> None:
+    """Refuse to write onto a file that the image is still to be read from: it may be the only one.
+
+    By the layers of its graph: the attribute "source" is gone after arithmetic.
+    """
+    layers = getattr(getattr(image.data, "dask", None), "layers", {})
+    files = [file.url for name in layers if (file := remembered(name)) is not None]
+    target = local_path(path)
+    for url in files:
+        same = not is_url(url) and os.path.exists(target) and os.path.samefile(target, url)
+        if same or shown(target) == url:
+            raise DaskroiError(
+                f"{url}: the image is read from this file, which is never overwritten. Give "
+                "another path."
+            )
 
 
 def image_slabs(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from daskroi.errors import DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError
 
 __all__ = [
     "StorageOptions",
@@ -113,6 +113,21 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def checked_path(name: str, path: Any) -> str:
+    """A path or URL as text.
+
+    Examples
+    --------
+    >>> checked_path("path", None)
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiTypeError: path is a NoneType. Give a path or URL.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise DaskroiTypeError(f"{name} is a {type(path).__name__}. Give a path or URL.")
+    return os.fspath(path)
+
+
 def local_path(path: str | os.PathLike[str]) -> str:
     """The path that a ``file://`` URL stands for; paths and other URLs as they are.
 
@@ -122,6 +137,11 @@ def local_path(path: str | os.PathLike[str]) -> str:
     ('/data/my run.nii', 'data/100%.nii')
     """
     text = os.fspath(path)
+    if not text:
+        # it would be the current folder, and comes of a shell's variable that is not set
+        raise DaskroiError("A path is empty. Give a path or URL; the current folder is '.'.")
+    if "\0" in text:
+        raise DaskroiError(f"{text!r}: no path has a NUL character in it. Check where it is from.")
     if not text.startswith("file://"):
         return text
     from urllib.request import url2pathname

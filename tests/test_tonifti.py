@@ -267,5 +267,13 @@ def test_to_a_url(tmp_path: Path) -> None:
 def test_over_its_own_source(tmp_path: Path) -> None:
     path = images.save(images.run(RNG), tmp_path / "x.nii")
     expected = nib.load(path).get_fdata(dtype="f4") * 2
-    to_nifti(dr.open_image(path) * np.float32(2), path)
+    before = path.read_bytes()
+    link = tmp_path / "link.nii"
+    link.symlink_to(path)
+    twice = dr.open_image(path) * np.float32(2)
+    for target in (path, link):
+        with pytest.raises(DaskroiError, match=r"x.nii: the image is read from this file, which"):
+            to_nifti(twice, target)
+    assert path.read_bytes() == before
+    to_nifti(twice.compute(), path)  # in memory, it depends on no file
     np.testing.assert_array_equal(nib.load(path).get_fdata(dtype="f4"), expected)
