@@ -31,6 +31,7 @@ from daskroi.filters import (
     regress_out,
     standardize,
 )
+from daskroi.onethread import one_thread
 from daskroi.steps import CleanSteps, clamp_cutoffs
 
 __all__ = [
@@ -150,6 +151,11 @@ def check_steps(
             own = None if confounds is None else confounds[frames]
             messages |= dict.fromkeys(_cosine_warnings(steps, len(frames), own))
         n_kept = len(frames) if own_keep is None else int(own_keep.sum())
+        if confounds is not None and confounds.shape[1] >= n_kept > 1:
+            messages[
+                f"{confounds.shape[1]} confounds are regressed out of {n_kept} frames: nothing but "
+                "rounding is left. Choose fewer columns, or keep more frames."
+            ] = None
         if n_kept == 1 and (steps.detrend or steps.standardize):
             messages[
                 "a single frame cannot be detrended or standardised, since nothing but 0 would "
@@ -248,6 +254,7 @@ def output_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(np.float32 if single else np.float64)
 
 
+@one_thread()
 def apply_steps(
     signals: NDArray[Any],
     steps: CleanSteps,
