@@ -67,6 +67,13 @@ class Atlas(RegionAxis):
     Notes
     -----
     Two atlases are equal when their ``hash`` is: same labels, grid, background, ids and names.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> atlas = dr.make_phantom((12, 14, 12), n_time=2, n_regions=4).atlas
+    >>> atlas.ids, atlas.image.dims, atlas.background_label
+    (array([  1, 101, 102, 201]), ('z', 'y', 'x'), 0)
     """
 
     name: str
@@ -185,6 +192,8 @@ def load_atlas(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import load_atlas
     >>> import nibabel as nib
     >>> values = np.zeros((4, 4, 4), "u1")
     >>> values[0], values[1, 0] = 3, 7

@@ -71,6 +71,9 @@ def clean(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from daskroi import clean
     >>> time = ("time", np.arange(4) * 2.0, {"units": "s"})
     >>> series = xr.DataArray(
     ...     [[1.0], [2.0], [9.0], [3.0]], dims=("time", "region"), coords={"time": time}

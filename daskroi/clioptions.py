@@ -107,7 +107,7 @@ SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "metavar": "FWHM",
             "group": REGIONS,
             "help": "Smooth by a Gaussian this wide at half maximum, in mm; 6,6,4 along x,y,z; "
-            "fast is nilearn's 3-point kernel.",
+            "fast is nilearn's 7-point kernel.",
         },
     ),
     "spatial": (

@@ -90,6 +90,7 @@ def find_runs(
 
     Examples
     --------
+    >>> from daskroi import find_runs
     >>> import tempfile, pathlib
     >>> func = pathlib.Path(tempfile.mkdtemp()) / "sub-01" / "func"
     >>> func.mkdir(parents=True)
@@ -211,6 +212,7 @@ def describe_runs(runs: pd.DataFrame) -> str:
 
     Examples
     --------
+    >>> from daskroi import describe_runs, find_runs
     >>> import tempfile, pathlib
     >>> func = pathlib.Path(tempfile.mkdtemp()) / "sub-01_task-rest_desc-preproc_bold.nii.gz"
     >>> _ = func.write_bytes(b"")

@@ -207,6 +207,8 @@ def cohort_reports(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from daskroi import cohort_reports
     >>> import daskroi as dr, tempfile
     >>> from daskroi.batch import extract_cohort
     >>> folder = Path(tempfile.mkdtemp())
@@ -279,6 +281,7 @@ def cohort_index(out: Any, *, storage_options: Mapping[str, Any] | None = None) 
 
     Examples
     --------
+    >>> from daskroi import cohort_index
     >>> cohort_index("nowhere")
     Traceback (most recent call last):
         ...

@@ -54,6 +54,7 @@ class ConfoundRecipe:
 
     Examples
     --------
+    >>> from daskroi import ConfoundRecipe
     >>> recipe = ConfoundRecipe.make("36P", fd_threshold=0.5)
     >>> len(recipe.groups), recipe.fd_threshold, recipe.options
     (36, 0.5, (('motion', 'full'), ('wm_csf', 'full'), ('global_signal', 'full')))

@@ -47,6 +47,15 @@ class Dataset(Mapping[str, Any]):
         Seconds between volumes.
     description : str
         What it is, whom to cite, under which licence.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from daskroi.datasets import Dataset
+    >>> people = pd.DataFrame({"Child_Adult": ["adult"]})
+    >>> data = Dataset(["bold.nii.gz"], ["confounds.tsv"], people, 2.0, "One run.")
+    >>> data.t_r, data["func"]
+    (2.0, ['bold.nii.gz'])
     """
 
     func: list[str]
@@ -134,6 +143,8 @@ def development_fmri(
 
     Examples
     --------
+    >>> from daskroi.datasets import development_fmri
+    >>> import daskroi as dr
     >>> data = development_fmri(n_subjects=1)  # doctest: +SKIP
     >>> dr.extract(data.func[0], atlas, confounds=data.confounds[0], t_r=data.t_r)  # doctest: +SKIP
     >>> development_fmri(n_subjects=0)

@@ -104,6 +104,7 @@ def harvard_oxford(
 
     Examples
     --------
+    >>> from daskroi.datasets import harvard_oxford
     >>> harvard_oxford("cort-maxprob-thr25-2mm").names[:2]  # doctest: +SKIP
     ['Frontal Pole', 'Insular Cortex']
     >>> harvard_oxford("cort")
@@ -188,6 +189,7 @@ def schaefer(
 
     Examples
     --------
+    >>> from daskroi.datasets import schaefer
     >>> schaefer(400).names[:2]  # doctest: +SKIP
     ['7Networks_LH_Vis_1', '7Networks_LH_Vis_2']
     >>> schaefer(resolution_mm=3)

@@ -37,6 +37,7 @@ class DaskroiError(ValueError):
 
     Examples
     --------
+    >>> from daskroi import DaskroiError
     >>> raise DaskroiError("bold.nii: not a NIfTI image. Convert it first.")
     Traceback (most recent call last):
         ...
@@ -65,7 +66,15 @@ class DaskroiPermissionError(DaskroiError, PermissionError):
 
 
 class DaskroiWarning(UserWarning):
-    """Something a user should look at, though the work goes on."""
+    """Something a user should look at, though the work goes on.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from daskroi import DaskroiWarning
+    >>> warnings.simplefilter("error", DaskroiWarning)  # to stop at the first one
+    >>> warnings.simplefilter("default", DaskroiWarning)
+    """
 
 
 def brief(value: object) -> str:

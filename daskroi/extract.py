@@ -114,7 +114,7 @@ def extract(
         disagrees with these wins, with a warning.
     filter : {"butterworth", "cosine", False}
     smoothing_fwhm : float, 3 floats along (x, y, z), "fast", or None
-        Full width at half maximum in mm of a Gaussian; "fast" is nilearn's 3-point kernel.
+        Full width at half maximum in mm of a Gaussian; "fast" is nilearn's 7-point kernel.
     resampling_target : {"data", "labels", None}
         "data" brings atlas and mask to the image's grid, by nearest neighbour (maps: linear).
         "labels" brings image and mask to the atlas's, by cubic splines; where the image ends, a

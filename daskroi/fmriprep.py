@@ -41,6 +41,8 @@ class Confounds:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import ConfoundRecipe, Confounds
     >>> import pandas as pd
     >>> recipe = ConfoundRecipe.make(columns="csf", n_dummy=1)
     >>> values = pd.DataFrame({"csf": [9.0, 1.0, -1.0]})
@@ -176,6 +178,7 @@ def load_confounds(
 
     Examples
     --------
+    >>> from daskroi import load_confounds
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "sub-1_task-rest_desc-confounds_timeseries.tsv")
     >>> _ = path.write_text("csf\\twhite_matter\\tframewise_displacement\\n"

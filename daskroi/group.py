@@ -81,6 +81,7 @@ def build_cohort_zarr(out: Any, *, storage_options: Mapping[str, Any] | None = N
 
     Examples
     --------
+    >>> from daskroi import build_cohort_zarr
     >>> build_cohort_zarr("nowhere")
     Traceback (most recent call last):
         ...

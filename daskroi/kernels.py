@@ -91,6 +91,8 @@ def partial(
         Values as stored, of any real dtype and byte order.
     index : RegionIndex
         For the block's own (z, y, x).
+    reducer : Reducer
+        One of `REDUCERS`.
     nan_policy : {"zero", "omit", "propagate"}
         What non-finite voxels count as.
     slope, inter : float

@@ -54,6 +54,8 @@ class LabelImage:
         What error messages call it.
     source, template : str or None
         Path or URL; the template it says it is in.
+    slope, inter : float
+        Scaling of the values.
     """
 
     values: NDArray[Any]

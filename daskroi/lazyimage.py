@@ -33,6 +33,8 @@ def lazy_image(
         As in `open_image`.
     stored : bool
         Values as stored instead of physical ones.
+    name : str, optional
+        Of the DataArray.
 
     Returns
     -------

@@ -57,6 +57,10 @@ class MapsAtlas(RegionAxis):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import Grid, MapsAtlas
+    >>> from daskroi.labelimage import MapsImage
+    >>> from daskroi.regions import RegionIndex
     >>> grid = Grid.make((1, 1, 3), np.diag([2.0, 2, 2, 1]))
     >>> index = RegionIndex.of_rows([[0, 1], [1, 2]], grid.shape, [[1.0, 0.5], [0.5, 1.0]])
     >>> atlas = MapsAtlas.make(MapsImage(index, grid, "soft", "soft.nii"), labels=["a", "b"])

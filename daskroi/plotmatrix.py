@@ -68,6 +68,7 @@ def matrix(
 
     Examples
     --------
+    >>> from daskroi.plot import matrix
     >>> import daskroi as dr, matplotlib
     >>> matplotlib.use("Agg")
     >>> run = dr.make_phantom((12, 14, 12), n_time=40, n_regions=4)

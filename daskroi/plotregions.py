@@ -92,6 +92,7 @@ def regions(
 
     Examples
     --------
+    >>> from daskroi.plot import regions
     >>> import daskroi as dr, matplotlib
     >>> matplotlib.use("Agg")
     >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)

@@ -76,6 +76,7 @@ def series(
 
     Examples
     --------
+    >>> from daskroi.plot import series
     >>> import daskroi as dr, matplotlib
     >>> matplotlib.use("Agg")
     >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
@@ -188,6 +189,7 @@ def carpet(
 
     Examples
     --------
+    >>> from daskroi.plot import carpet
     >>> import daskroi as dr, matplotlib
     >>> matplotlib.use("Agg")
     >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)

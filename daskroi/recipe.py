@@ -35,14 +35,15 @@ class Recipe:
     strategy, nan_policy, min_coverage, resampling_target, smoothing_fwhm, resampling_clip,
     spatial, maps_method, high_variance_confounds, dtype, plan
         As in `extract`.
+    t_r : float or None
+        As given by the user.
     clean : tuple of (name, value) pairs
         Options of `daskroi.steps.CleanSteps` that are not its defaults; without ``t_r``, which may
         come from the image.
-    t_r : float or None
-        As given by the user.
 
     Examples
     --------
+    >>> from daskroi import Recipe
     >>> Recipe.make(strategy="median", detrend=True, low_pass=None).clean
     (('detrend', True),)
     >>> Recipe.make(strategy="avg")

@@ -90,6 +90,10 @@ def block_partials(
         Any chunking.
     operator : Operator
         For the whole (z, y, x).
+    strategy : str
+        Name of a reducer in `REDUCERS`.
+    nan_policy : {"zero", "omit", "propagate"}
+        What voxels that are not finite count as.
     scale : (slope, inter)
         From values as stored to physical ones, as far as the operator does that; `Direct` reduces
         integers as stored, and `finalize` scales them.

@@ -251,6 +251,8 @@ def rows_in_order(
         left out, in ``lut`` as well.
     culprit : str
         What error messages call the regions.
+    storage_options : dict, optional
+        For fsspec, when ``lut`` is a URL.
 
     Returns
     -------

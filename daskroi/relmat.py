@@ -131,6 +131,8 @@ def relmat_paths(
     atlas : str
     stat : str
         See `stat_of`.
+    storage_options : mapping, optional
+        For fsspec, where ``out`` is a URL.
 
     Examples
     --------
@@ -241,6 +243,7 @@ def write_relmat(
 
     Examples
     --------
+    >>> from daskroi import read_relmat, write_relmat
     >>> import daskroi as dr, tempfile
     >>> from daskroi.connectome import connectome
     >>> run = dr.make_phantom((12, 14, 12), n_time=60, n_regions=4)
@@ -304,6 +307,7 @@ def read_relmat(path: Any, *, storage_options: Mapping[str, Any] | None = None) 
 
     Examples
     --------
+    >>> from daskroi import read_relmat
     >>> read_relmat("nowhere_relmat.tsv")
     Traceback (most recent call last):
         ...

@@ -154,6 +154,8 @@ def extrapolate(volume: Floats, holes: NDArray[np.bool_], rounds: int = 2) -> Fl
     volume : float array, (z, y, x)
     holes : bool array, (z, y, x)
         Voxels without a usable value.
+    rounds : int
+        How many voxels deep to fill.
 
     Returns
     -------

@@ -28,6 +28,8 @@ def checked_fwhm(fwhm: Any, name: str = "smoothing_fwhm") -> Fwhm:
     ----------
     fwhm : None, float, 3 floats, or "fast"
         3 floats are along (x, y, z); None among them is 0.
+    name : str
+        What messages call it.
 
     Raises
     ------

@@ -187,6 +187,7 @@ def resample(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import daskroi as dr
     >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
     >>> grid = dr.grid_of(run.image)

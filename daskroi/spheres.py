@@ -57,6 +57,9 @@ class SphereAtlas(RegionAxis):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from daskroi import Grid, SphereAtlas
+    >>> from daskroi.seeds import Seeds
     >>> atlas = SphereAtlas.make(Seeds.read([(0, 0, 0), (4, 0, 0)]), 2, labels=["a", "b"])
     >>> atlas
     <SphereAtlas 'spheres': 2 spheres of radius 2 mm>

@@ -43,6 +43,9 @@ class TangentSpace:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from daskroi import TangentSpace
     >>> rng = np.random.default_rng(0)
     >>> runs = [xr.DataArray(rng.normal(size=(50, 3)), dims=("time", "region")) for _ in range(4)]
     >>> space = TangentSpace.fit(runs[:3])
