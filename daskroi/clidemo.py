@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -121,49 +119,27 @@ def _line(what: str, text: str) -> None:
 
 @contextmanager
 def _cluster(workers: int, dashboard: bool) -> Iterator[Any]:
-    """A Dask cluster of processes on this machine, reachable from nowhere else."""
+    """A Dask cluster of processes on this machine, which leaves nothing behind."""
     import logging
     import tempfile
 
-    from distributed import Client, LocalCluster
+    from daskroi.cluster import connected
 
-    with ExitStack() as stack:
-        with _no_ctrl_c():
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="daskroi-workers-"))
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit="2GiB",
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",  # None would be port 8787, often taken
-                    local_directory=scratch,
-                    # of a cluster that comes and goes within seconds, only errors are of interest
-                    silence_logs=logging.ERROR,
-                )
-            )
-            client = stack.enter_context(Client(cluster))
+    with (
+        tempfile.TemporaryDirectory(prefix="daskroi-workers-") as scratch,
+        connected(
+            "local",
+            n_workers=workers,
+            threads_per_worker=1,
+            memory="2GiB",
+            local_directory=scratch,
+            # of a cluster that comes and goes within seconds, only errors are of interest
+            silence_logs=logging.ERROR,
+        ) as client,
+    ):
         if dashboard:
             _line("Dashboard", client.dashboard_link)
         yield client
-
-
-@contextmanager
-def _no_ctrl_c() -> Iterator[None]:
-    """Ignore Ctrl-C for the second it takes to start processes, which inherit that for good.
-
-    A terminal sends it to all processes, and workers, or a cluster that is half started, would
-    answer with pages of tracebacks. The command itself ends its workers.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set, and gets, signals
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _compare(phantom: Phantom, raw: xr.DataArray, cleaned: xr.DataArray) -> None:

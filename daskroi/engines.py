@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,14 +82,44 @@ def start_local(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
         options = {"memory_limit": wanted.memory} | options
     # any free port: the second cluster on a machine would warn that 8787 is taken
     options = {"dashboard_address": "127.0.0.1:0"} | options
-    cluster = LocalCluster(
-        n_workers=wanted.n_workers,
-        threads_per_worker=wanted.threads,
-        security=wanted.security,
-        **options,
-    )
-    owned.callback(cluster.close)
+    with _ctrl_c_later():
+        cluster = LocalCluster(
+            n_workers=wanted.n_workers,
+            threads_per_worker=wanted.threads,
+            security=wanted.security,
+            **options,
+        )
+        owned.callback(cluster.close)
     return Engine(cluster=cluster, clue=lambda: "The workers' own messages are above.")
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Have Ctrl-C wait until processes are started, and never come to these.
+
+    A terminal sends it to all processes, and workers, or a cluster that is half started, would
+    answer with pages of tracebacks. Who has started them ends them.
+    """
+    mine = threading.current_thread() is threading.main_thread()  # which alone may set signals
+    if not mine or signal.getsignal(signal.SIGINT) is signal.SIG_IGN or os.name == "nt":
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # it is started with the first process, and lets signals through again
+    resource_tracker.ensure_running()
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    # threads that are made from here on inherit this, and so do processes that these start
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        # None: it was not Python that set it, and cannot be put back
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def start_kubernetes(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> Engine:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,46 @@ def test_an_error_inside_with_still_ends_the_cluster() -> None:
     with pytest.raises(KeyError), connect("local", n_workers=1, processes=False) as client:
         raise KeyError
     assert client.cluster.status.name == "closed"
+
+
+def commands_below(pid: int) -> list[str]:
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found.append(" ".join(child.cmdline()))
+    return found
+
+
+INTERRUPTED = """
+import sys, time
+import daskroi as dr
+if __name__ == "__main__":
+    try:
+        with dr.connect("local", n_workers=1) as client:
+            time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_ctrl_c_while_workers_start_is_heard_by_who_started_them(tmp_path: Path) -> None:
+    # a terminal sends it to all: workers that are importing answered with pages of tracebacks
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not any("spawn_main" in command for command in commands_below(process.pid)):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, said) == (130, "")
 
 
 @pytest.mark.parametrize("name", ["local", "slurm", "kubernetes"])
