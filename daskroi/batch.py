@@ -145,6 +145,7 @@ def extract_cohort(
 
     Examples
     --------
+    >>> from daskroi import extract_cohort
     >>> import daskroi as dr, tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> phantom = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
@@ -156,7 +157,7 @@ def extract_cohort(
     1
     """
     part = parse_shard(shard)
-    _check(out, mask, client, max_in_flight)
+    _check(out, mask, client, max_in_flight, memory)
     if cohort_zarr and part is not None:
         raise DaskroiError(
             "cohort_zarr=True and shard= do not go together: two shards would write one store. "
@@ -183,6 +184,7 @@ def extract_cohort(
         if dry_run:
             return _plan(session.checked(jobs), work)
         check_folder(target)
+        _check_apart(target, work.root)
         runstable.sweep_tables(target)
         _describe_dataset(target, work.root)
         window = _window(client, work, max_in_flight, memory, stack)
@@ -195,7 +197,7 @@ def extract_cohort(
     return session.summary()
 
 
-def _check(out: Any, mask: Any, client: Any, max_in_flight: Any) -> None:
+def _check(out: Any, mask: Any, client: Any, max_in_flight: Any, memory: Any) -> None:
     """What would be noticed late, or never."""
     if out is None:
         raise DaskroiTypeError("out is None. Give a folder for results, by path or URL.")
@@ -213,6 +215,20 @@ def _check(out: Any, mask: Any, client: Any, max_in_flight: Any) -> None:
         # with room for none, it would wait for ever
         raise DaskroiError(
             f"max_in_flight={max_in_flight!r} is not a number of runs. Give 1 or more, or None."
+        )
+    if memory is not None and not _bytes(memory) > 0:
+        raise DaskroiError(f"memory={memory!r} is not above 0. Give what runs may need together.")
+
+
+def _check_apart(out: Target, root: str) -> None:
+    """Raise when results would lie among the images, which are somebody's data."""
+    same = str(out).rstrip("/") == root
+    if root and isinstance(out, Path) and not is_url(root):
+        same = out.resolve() == Path(root).resolve()
+    if same:
+        raise DaskroiError(
+            f"{shown(str(out))}: is the dataset that the runs are from. Give another folder for "
+            "results, for example one below its derivatives."
         )
 
 
@@ -254,6 +270,7 @@ def _work(
     first: Job,
 ) -> Work:
     from daskroi.confoundrecipe import ConfoundRecipe
+    from daskroi.placement import load_mask
 
     denoising = None
     if confounds is not None:
@@ -278,6 +295,8 @@ def _work(
                 "extract_cohort."
             )
     said = json.loads(Recipe.make(**_all_options(recipe)).as_json())
+    if mask not in (None, "auto"):
+        load_mask(mask, dict(storage_options or {}))  # one for all: better now than in every run
     return Work(
         out,
         cohort_atlases(atlases, storage_options),
@@ -340,5 +359,7 @@ def _describe_dataset(out: Target, root: str) -> None:
         there = read_text(path)
     except FileNotFoundError:
         there = ""
+    except UnicodeDecodeError as error:
+        raise DaskroiError(f"{path}: is no text ({error}). Remove it.") from error
     if there != text and ("daskroi" in there or not there):
         write(path, text)

@@ -8,14 +8,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.atlas import Atlas, load_atlas
+from daskroi.entities import ENTITIES
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.labeltable import read_label_table
+from daskroi.paths import fill_pattern
 from daskroi.places import atlas_for
 from daskroi.ways import named_atlases
 
@@ -108,7 +111,9 @@ def cohort_atlases(
     """
     if isinstance(given, str | os.PathLike | tuple) and _is_pattern(given):
         return {"atlas": _loaded("atlas", given, options)}
-    if isinstance(given, list) and given and not np.isscalar(given[0]):
+    if isinstance(given, list) and not given:
+        raise DaskroiError("atlases is an empty list: nothing to extract. Give at least one atlas.")
+    if isinstance(given, list) and not _is_seed(given[0]):
         named = [_loaded(None, one, options) for one in given]
         pairs = [(getattr(one, "name", "atlas"), one) for one in named]
     elif isinstance(given, Mapping) and any(_is_pair(v) for v in given.values()):
@@ -118,7 +123,11 @@ def cohort_atlases(
         pairs = [(key if several else one.name, one) for key, one in found.items()]
     atlases: dict[str, Any] = {}
     for name, one in pairs:
-        label = re.sub(r"[^A-Za-z0-9]", "", str(name)) or "unnamed"
+        label = re.sub(r"[^A-Za-z0-9]", "", str(name))
+        if not label:
+            raise DaskroiError(
+                f"An atlas is called {name!r}, which cannot name files. Use letters and digits."
+            )
         # also where case does not count
         if label.lower() in {other.lower() for other in atlases}:
             raise DaskroiError(
@@ -128,6 +137,13 @@ def cohort_atlases(
         # what names files is also what sidecars say
         atlases[label] = one if isinstance(one, SubjectAtlas) else replace(one, name=label)
     return atlases
+
+
+def _is_seed(given: Any) -> bool:
+    """Whether it is a place, or a part of one, so that the list is one atlas of spheres."""
+    if isinstance(given, list | tuple | np.ndarray):
+        return all(isinstance(n, Number) for n in given)
+    return isinstance(given, Number)
 
 
 def _is_pair(given: Any) -> bool:
@@ -153,4 +169,6 @@ def _loaded(name: str | None, given: Any, options: Mapping[str, Any] | None) -> 
     rows = read_label_table(table, storage_options=dict(options or {}))
     # a plain table: of a FreeSurfer one, regions without voxels would be left out
     rows = rows.loc[rows["index"] != 0, ["index", "name"]].reset_index(drop=True)
+    # what is wrong with it is so for all runs
+    fill_pattern(os.fspath(image), dict.fromkeys(ENTITIES, "x"), root="")
     return SubjectAtlas(os.fspath(image), rows)

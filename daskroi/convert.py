@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import closing
+from inspect import signature
 from typing import Any
 
-from daskroi.errors import DaskroiError
-from daskroi.urls import StorageOptions, located, shown
+from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.urls import StorageOptions, checked_path, located, shown
 
 __all__ = ["convert"]
 
@@ -56,6 +57,7 @@ def convert(
 
     Examples
     --------
+    >>> from daskroi import convert
     >>> import daskroi as dr, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     paths = dr.write_phantom(folder, dr.make_phantom((8, 9, 7), n_time=10, n_regions=4))
@@ -64,10 +66,15 @@ def convert(
     True
     True
     """
-    name = shown(os.fspath(target)).rstrip("/")
+    name = shown(checked_path("target", target)).rstrip("/")
     if name.endswith(".zarr"):
         from daskroi.zarrwrite import to_zarr
 
+        known = [n for n, p in signature(to_zarr).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        if unknown := [option for option in zarr_options if option not in known]:
+            raise DaskroiTypeError(
+                f"{unknown[0]}= is no option of convert. Use some of: {', '.join(known)}."
+            )
         return to_zarr(
             image, target, storage_options=storage_options, overwrite=overwrite, **zarr_options
         )
@@ -91,7 +98,7 @@ def _write_nifti(
 ) -> None:
     from daskroi.niftiwrite import write_nifti
     from daskroi.zarrstore import exists
-    from daskroi.zarrwrite import source_of
+    from daskroi.zarrwrite import check_apart, source_of
 
     location = located(target)
     if not overwrite and exists(location, StorageOptions(storage_options)):
@@ -100,5 +107,6 @@ def _write_nifti(
             "it, or give another path."
         )
     source = source_of(image, storage_options)
+    check_apart(source, location)
     with closing(source.slabs(0)) as slabs:
         write_nifti(location, source.head, (slab for _, slab in slabs), storage_options)

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import NotWrittenError
+from daskroi.outputs import BlockedError, NotWrittenError
 
 __all__ = ["Outcome", "failure"]
 
@@ -58,9 +58,10 @@ class Outcome:
 def failure(error: BaseException, key: str = "") -> Outcome:
     """A failed run's outcome; ``key`` is kept only where the input is to blame."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    fatal = isinstance(error, NotWrittenError)
+    unwritten = isinstance(error, NotWrittenError)
+    fatal = unwritten and not isinstance(error, BlockedError)
     expected = isinstance(error, DaskroiError)
     if not expected:
         reason = f"{type(error).__name__}: {reason}"
     trace = "".join(traceback.format_exception(error))
-    return Outcome("failed", reason, trace, key if expected and not fatal else "", fatal)
+    return Outcome("failed", reason, trace, key if expected and not unwritten else "", fatal)

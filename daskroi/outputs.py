@@ -6,6 +6,7 @@ it is one put. Several files that belong together end with the one that says tha
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.partfiles import alone_in, part_of, uninterrupted
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, local_path, shown
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Target: TypeAlias = Path | UPath
 
 __all__ = [
+    "BlockedError",
     "NotWrittenError",
     "as_target",
     "check_folder",
@@ -41,11 +43,17 @@ __all__ = [
 SECONDS_TO_WAIT = 60.0
 # names of files that are no UTF-8: in JSON, what this makes of a broken byte reads back as it was
 BROKEN = "backslashreplace"
+# of the name alone: what comes next may well be written
+BLOCKED = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oci", "oss", "oss2", "tos")
 
 
 class NotWrittenError(DaskroiError):
     """Results cannot be written: nothing to do with the run, and likely so for the next ones."""
+
+
+class BlockedError(NotWrittenError):
+    """Results of one run cannot be written, for something else has their name; others may be."""
 
 
 def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Target:
@@ -74,7 +82,9 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
     MemoryPath('/out/runs.tsv', protocol='memory')
     """
     if not isinstance(out, str | os.PathLike):
-        return out  # a UPath of a URL is none of both
+        if not hasattr(out, "storage_options"):  # a UPath of a URL is none of both
+            raise DaskroiTypeError(f"A {type(out).__name__} is no path. Give a path or a URL.")
+        return out
     url = local_path(out)
     if not is_url(url):
         return Path(os.path.expanduser(url))
@@ -115,9 +125,18 @@ def check_folder(out: Any, storage_options: Mapping[str, Any] | None = None) -> 
     if not isinstance(folder, Path):
         return
     folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
+    try:
+        while not folder.exists() and folder != folder.parent:
+            if folder.is_symlink():
+                raise DaskroiError(
+                    f"{folder}: is a link to nothing, so results cannot be written below it. "
+                    "Remove it, or give another folder."
+                )
+            folder = folder.parent
+        is_folder = folder.is_dir()
+    except OSError as error:  # a name that is too long
+        raise DaskroiError(f"{folder}: {error.strerror}. Give another folder.") from error
+    if not is_folder:
         raise DaskroiError(
             f"{folder}: is a file, so results cannot be written below it. Give a folder."
         )
@@ -176,8 +195,10 @@ def read_text(path: Target) -> str:
     ------
     FileNotFoundError
         It is not there.
-    OSError, DaskroiError
+    DaskroiError
         It cannot be read.
+    UnicodeDecodeError
+        It is no text.
 
     Examples
     --------
@@ -186,10 +207,19 @@ def read_text(path: Target) -> str:
         ...
     daskroi.errors.DaskroiNotFoundError: memory://nowhere/x.tsv: no such file. Check the URL.
     """
-    if isinstance(path, Path):
-        return path.read_text(encoding="utf-8")
-    data = retried(str(path), path.storage_options, lambda: path.fs.cat_file(path.path))
-    return data.decode("utf-8")
+    try:
+        if isinstance(path, Path):
+            return path.read_text(encoding="utf-8")
+        data = retried(str(path), path.storage_options, lambda: path.fs.cat_file(path.path))
+        return data.decode("utf-8")
+    except (FileNotFoundError, DaskroiError):
+        raise
+    except NotADirectoryError as error:
+        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from error
+    except OSError as error:
+        raise DaskroiError(
+            f"{path}: cannot be read ({error.strerror}). Check the path and its permissions."
+        ) from error
 
 
 def write(path: Target, content: str | bytes | Iterable[str]) -> None:
@@ -343,6 +373,12 @@ def remove(path: Target) -> None:
 
 def _not_written(folder: Any, error: Exception) -> NotWrittenError:
     why = getattr(error, "strerror", None) or str(error).rstrip(".")
+    if getattr(error, "errno", None) in BLOCKED:
+        where = getattr(error, "filename2", None) or folder
+        return BlockedError(
+            f"{where}: results cannot be written there ({why}). Nothing was left; move away what "
+            "has that name, or give another folder or shorter names."
+        )
     return NotWrittenError(
         f"{folder}: results cannot be written there ({why}). "
         "Nothing was left; give another folder, or make room."

@@ -145,6 +145,10 @@ def fill_pattern(pattern: str, entities: Mapping[str, Any], **more: str) -> str:
         raise DaskroiError(
             f"pattern={pattern!r}: its square brackets do not match. Close each, and nest none."
         )
+    if not re.fullmatch(r"(?:[^{}]|\{[^{}]*\})*", pattern):
+        raise DaskroiError(
+            f"pattern={pattern!r}: its braces do not match. Close each, and nest none."
+        )
 
     def fill(text: str, absent: list[str]) -> str:
         def label(match: re.Match[str]) -> str:

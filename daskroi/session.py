@@ -189,14 +189,16 @@ class Session:
                 self.table.publish()
 
     def _finish(self, complete: bool) -> None:
-        """The table, also after an interruption; of a full disk enough was said."""
-        with suppress(NotWrittenError):
-            if complete:
-                self.table.finish()
-            else:
+        """The table, also after an interruption; of a full disk enough was said then."""
+        if not complete:
+            with suppress(NotWrittenError):
                 self.table.publish()
-        if self.zarr is not None and complete:
-            self.zarr.finish()
+            return
+        try:
+            self.table.finish()
+        finally:
+            if self.zarr is not None:
+                self.zarr.finish()
 
     def summary(self) -> Summary:
         """What became of the runs."""

@@ -280,8 +280,10 @@ def _fingerprint(path: Any, options: StorageOptions) -> dict[str, Any]:
     text = os.path.abspath(os.path.expanduser(text))
     try:
         stat = os.stat(text)
-    except OSError as error:
-        raise DaskroiNotFoundError(f"{text}: cannot be found ({error.strerror}).") from error
+    except (OSError, ValueError) as error:  # the latter of a NUL in it
+        raise DaskroiNotFoundError(
+            f"{text}: cannot be found ({getattr(error, 'strerror', error)}). Check the path."
+        ) from error
     modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
     return {"Path": text, "Size": stat.st_size, "ModificationTime": modified}
 

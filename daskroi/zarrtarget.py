@@ -31,6 +31,7 @@ LOCK = ".daskroi-lock"
 OLD = ".daskroi-old"  # what is replaced, in the folder that replaces it
 # what makes a folder a group
 GROUPS = ("zarr.json", ".zgroup")
+OURS = (*GROUPS, ".zattrs", "0", "nifti", CONVERSION, OLD)
 # a writer on an object store gives a sign of life this often, and is given up after that long
 SECONDS_BETWEEN_SIGNS, SECONDS_TO_GIVE_UP = 60.0, 600.0
 
@@ -126,16 +127,13 @@ def _begun(name: str, where: str) -> DaskroiError:
 
 
 def _foreign(name: str) -> DaskroiError:
-    return DaskroiError(
-        f"{name}: holds something else than a Zarr group, which is not overwritten. "
-        "Give another path."
-    )
+    what = "holds something else than a Zarr group, which is not overwritten"
+    return DaskroiError(f"{name}: {what}. Give another path.")
 
 
 def _busy(name: str) -> DaskroiError:
-    return DaskroiError(
-        f"{name}: another process is converting into it. Wait for it, or give another path."
-    )
+    what = "another process is converting into it"
+    return DaskroiError(f"{name}: {what}. Wait for it, or give another path.")
 
 
 class _Local(Target):
@@ -227,9 +225,9 @@ def _is_done(path: str, plan: dict[str, Any], overwrite: bool) -> bool:
 
 def _local_note(path: str) -> Any:
     for document, inner in (("zarr.json", "attributes"), (".zattrs", None)):
-        with suppress(OSError, ValueError, AttributeError):
-            with open(os.path.join(path, document), encoding="utf-8") as file:
-                content = from_json(file.read())
+        place = os.path.join(path, document)
+        with suppress(OSError, ValueError, AttributeError), open(place, encoding="utf-8") as file:
+            content = from_json(file.read())
             return (content.get(inner, {}) if inner else content).get(NOTE)
     return None
 
@@ -246,9 +244,11 @@ def _local_plan(place: str) -> Any:
 
 def _empty(place: str) -> None:
     with os.scandir(place) as entries:
-        for entry in list(entries):
-            if entry.name != LOCK:
-                shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+        found = [entry for entry in entries if entry.name != LOCK]
+    if any(entry.name.removesuffix(".new") not in OURS for entry in found):
+        raise _foreign(place)  # somebody's folder that happens to end in .part
+    for entry in found:
+        shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
 
 
 @contextmanager

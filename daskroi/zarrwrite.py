@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import ImageFile
 from daskroi.niftizarr import ZarrImage
 from daskroi.remote import retried
-from daskroi.urls import StorageOptions, is_url, located
+from daskroi.urls import StorageOptions, is_url, located, shown
 from daskroi.zarrlayout import Layout, multiscales
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from daskroi.zarrtarget import Target
 
-__all__ = ["Source", "source_of", "to_zarr"]
+__all__ = ["Source", "check_apart", "source_of", "to_zarr"]
 
 # written at a time: Zarr packs the chunks of one write in threads
 WRITE_BYTES = 32 << 20
@@ -88,6 +89,7 @@ def to_zarr(
 
     Examples
     --------
+    >>> from daskroi import to_zarr
     >>> import daskroi as dr, tempfile
     >>> image = dr.make_phantom((8, 9, 7), n_time=10, n_regions=4).image
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -99,6 +101,7 @@ def to_zarr(
 
     source = source_of(image, storage_options)
     location, options = located(url), StorageOptions(storage_options)
+    check_apart(source, location)
     layout = Layout.make(
         source.shape,
         source.dtype,
@@ -157,6 +160,24 @@ class Source:
     def dtype(self) -> str:
         """As stored, with the byte order of the header."""
         return self.fields["dtype"]
+
+
+def check_apart(source: Source, location: str) -> None:
+    """Raise when an image would be written over itself, or into its own store.
+
+    Examples
+    --------
+    >>> import daskroi as dr
+    >>> check_apart(source_of(dr.make_phantom((8, 9, 7), 10, n_regions=4).image), "/data/x.nii")
+    """
+    there, here = shown(location).rstrip("/"), source.name.rstrip("/")
+    if not is_url(location):
+        there, here = os.path.realpath(there), os.path.realpath(here)
+    if f"{there}/".startswith(f"{here}/"):
+        raise DaskroiError(
+            f"{shown(location)}: is the image itself, or in it, so it is not written there. "
+            "Give another path."
+        )
 
 
 def source_of(image: Any, storage_options: Mapping[str, Any] | None = None) -> Source:
