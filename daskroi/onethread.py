@@ -11,22 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 __all__ = ["one_thread"]
 
 _lock = Lock()
-_running = 0
-_before: Any = None
+_mine = local()
+_threads = 0  # of Python, inside
+_before: list[int] = []
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Have BLAS work on one thread; a block, or a decorator of functions.
 
-    The number of threads is the process's: it is put back when the last of those who asked at the
-    same time is done.
+    Most libraries have one number of threads for the whole process: it is put back when the last of
+    those who asked at the same time is done.
 
     Examples
     --------
@@ -37,25 +38,45 @@ def one_thread() -> Iterator[None]:
     >>> gram(np.ones((3, 1)))
     array([[3.]])
     """
-    global _running, _before
-    with _lock:
-        if _running == 0:
-            _before = _controller().limit(limits=1, user_api="blas")
-        _running += 1
+    global _threads, _before
+    depth = getattr(_mine, "depth", 0)
+    if depth == 0:
+        with _lock:
+            if _threads == 0:
+                _before = [library.num_threads for library in _libraries()]
+            _threads += 1
+            for library in _libraries():
+                _set(library, 1)
+    _mine.depth = depth + 1
     try:
         yield
     finally:
-        with _lock:
-            _running -= 1
-            if _running == 0:
-                _before.restore_original_limits()
+        _mine.depth = depth
+        if depth == 0:
+            with _lock:
+                _threads -= 1
+                for library, number in zip(_libraries(), _before, strict=True):
+                    # under OpenMP, the number is each thread's own
+                    if _threads == 0 or getattr(library, "threading_layer", "") == "openmp":
+                        _set(library, number)
 
 
 @lru_cache
-def _controller() -> Any:
+def _libraries() -> list[Any]:
     # NumPy and SciPy bring a BLAS each, which must be loaded to be found
     import numpy as np  # noqa: F401
     from scipy import linalg  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+def _set(library: Any, number: int) -> None:
+    # threadpoolctl 3.8 listens to the first thread that asks, and to others only when told to:
+    # pools of Dask come and go, and this has a lock of its own
+    free = getattr(library, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
+    library.set_num_threads(number)
+    if free is not None:
+        free(force=True)
