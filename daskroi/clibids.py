@@ -16,14 +16,8 @@ from daskroi.terminal import Command, say
 
 __all__ = ["bids"]
 
-OPTION_OF = {
-    "participant_label": "--participant-label",
-    "session_id": "--session-id",
-    "task_id": "--task-id",
-    "run_id": "--run-id",
-    "space": "--space",
-    "res": "--res",
-}
+# keywords of `find_runs`
+SELECTING = ("participant_label", "session_id", "task_id", "run_id", "space", "res")
 
 
 @click.command(
@@ -67,7 +61,7 @@ def bids(
     from daskroi.cohort import describe_runs, find_runs
     from daskroi.summary import Summary
 
-    chosen = {name: options.pop(name) or None for name in OPTION_OF}
+    chosen = {name: options.pop(name) or None for name in SELECTING}
     running = {
         name: options.pop(name)
         for name in ("scheduler", "scheduler_file", "n_procs", "mem", "work_dir")
@@ -159,7 +153,16 @@ def _client(
 
     memory = _bytes(mem)
     asked: dict[str, Any] = {}
+    if scheduler_file and scheduler != "local":
+        raise click.BadOptionUsage(
+            "--scheduler-file", "--scheduler and --scheduler-file were given. Give one."
+        )
     to = scheduler_file or scheduler
+    options = {"--n-procs": n_procs, "--mem": mem, "--work-dir": work_dir}
+    unheard = {"local": (), "slurm": (), "kubernetes": ("--work-dir",)}.get(to, tuple(options))
+    for name in unheard:
+        if options[name] is not None:
+            raise click.BadOptionUsage(name, f"{name} cannot change {to}. Leave it out.")
     if to == "local":
         processes = n_procs or cores()
         asked = {"n_workers": processes, "threads_per_worker": 1}
@@ -169,7 +172,7 @@ def _client(
             asked["local_directory"] = work_dir
     elif to in ("slurm", "kubernetes"):
         asked = {"n_workers": n_procs, "memory": memory}
-        if work_dir is not None and to == "slurm":
+        if work_dir is not None:
             asked["local_directory"] = work_dir
     with connected(to, **asked) as client:
         link = client.dashboard_link

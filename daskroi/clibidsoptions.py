@@ -229,7 +229,8 @@ bids_options = options_of(
         metavar="N",
         type=click.IntRange(min=1),
         group=RUNNING,
-        help="Processes on this machine, or at most so many workers. [default: one per core]",
+        help="Processes on this machine, or at most so many workers. [default: one per core; of "
+        "slurm and kubernetes 10]",
     ),
     option(
         "--mem",

@@ -9,6 +9,7 @@ import click
 
 from daskroi.cliatlases import load_named, named
 from daskroi.clioptions import RUNNING, option, recipe_of, shared
+from daskroi.errors import DaskroiNotFoundError
 from daskroi.terminal import Command, say, shown_compute, storage_option, verbose_option
 from daskroi.urls import is_url, shown
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 IO, CLEANING = "Input and output", "Cleaning, of an image"
+
+WHAT = {"image": "an image", "result": "a result", "cohort": "a cohort"}
+# what an option is for, where it is not for all
+CLEANS = ("mask", "columns", "smoothing_fwhm", "detrend", "high_pass", "low_pass", "t_r")
+KINDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*CLEANS, "standardize"), ("image",)),
+    **dict.fromkeys(("confounds", "title", "out"), ("image", "result")),
+    "image": ("result",),
+    "overwrite": ("cohort",),
+}
 
 EPILOG = """\b
 Examples:
@@ -110,6 +121,7 @@ def report(
     """
     pairs = [named(spec) for spec in atlases]
     kind = _kind_of(target, storage_options)
+    _refuse_options(kind)
     if kind == "cohort":
         _of_cohort(target, pairs, labels_table, overwrite, open_, storage_options)
         return
@@ -144,6 +156,18 @@ def report(
         _open(place, made)
 
 
+def _refuse_options(kind: str) -> None:
+    """Options that are for another kind of target: unheard, they would seem to have been heard."""
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and kind not in KINDS.get(name, (kind,)):
+            raise click.BadOptionUsage(
+                name, f"{parameter.opts[0]} is not for a report of {WHAT[kind]}. Leave it out."
+            )
+
+
 def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
     """What TARGET is: "image", "result" or "cohort"."""
     name = shown(target).rstrip("/")
@@ -152,6 +176,10 @@ def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
     if name.endswith((".nii", ".nii.gz", ".nii.zarr", ".zarr", ".img", ".hdr", ".mgz", ".gz")):
         return "image"
     if not is_url(target):
+        if not os.path.exists(target):
+            raise DaskroiNotFoundError(
+                f"{target}: no such file or folder. Give an image, a result or a cohort's folder."
+            )
         folder = os.path.isdir(target)
         return "cohort" if folder and not os.path.exists(f"{target}/zarr.json") else "image"
     from daskroi.outputs import as_target, exists

@@ -309,6 +309,22 @@ def test_every_flag_arrives(tmp_path, folder, run, monkeypatch):
     assert {name: seen[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (("--scheduler", "tcp://127.0.0.1:1", "--n-procs", "2"), "--n-procs cannot change tcp://"),
+        (("--scheduler-file", "s.json", "--mem", "2GB"), "--mem cannot change s.json"),
+        (("--scheduler", "kubernetes", "-w", "scratch"), "--work-dir cannot change kubernetes"),
+        (("--scheduler", "slurm", "--scheduler-file", "s.json"), "--scheduler-file were given"),
+    ],
+)
+def test_options_of_another_scheduler_are_not_unheard(tmp_path, folder, told, said):
+    args = ["bids", str(folder / "in"), str(tmp_path), "participant", "--atlases"]
+    done = CliRunner().invoke(main, [*args, str(folder / "P_dseg.nii.gz"), *told])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
 def test_parquet_without_pyarrow_is_said_at_once(tmp_path, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     done = run(tmp_path / "out", "--atlases", "P_dseg.nii.gz", "--output-format", "parquet")

@@ -263,6 +263,23 @@ def test_command_on_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert done.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("x_timeseries.tsv", ("--detrend",), "--detrend is not for a report of a result"),
+        ("x_timeseries.tsv", ("--mask", "m.nii"), "--mask is not for a report of a result"),
+        ("x.nii", ("--overwrite",), "--overwrite is not for a report of an image"),
+        ("x.nii", ("--image", "y.nii"), "--image is not for a report of an image"),
+        ("", ("--title", "T"), "--title is not for a report of a cohort"),
+        ("", ("-o", "r.html"), "-o is not for a report of a cohort"),
+    ],
+)
+def test_options_for_another_target_are_not_unheard(tmp_path, name, arguments, said) -> None:
+    done = run(tmp_path / name, *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
 def test_command_on_a_cohort(cohort: Path, tmp_path: Path) -> None:
     done = run(cohort, "--overwrite")
     assert done.exit_code == 0, done.output
