@@ -7,6 +7,7 @@ when no worker comes. Names of options are those of that package.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import signal
 import threading
@@ -78,10 +79,14 @@ def start_local(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
     check_names("local", options, LocalCluster, Nanny, Worker)
     if options.get("processes", True):
         options = {"host": "127.0.0.1"} | options
+    else:  # which knows no host, and would serve a page on all networks
+        options = {"worker_dashboard_address": "127.0.0.1:0"} | options
     if wanted.memory is not None:
         options = {"memory_limit": wanted.memory} | options
     # any free port: the second cluster on a machine would warn that 8787 is taken
     options = {"dashboard_address": "127.0.0.1:0"} | options
+    if options.get("silence_logs"):
+        options = options | {"silence_logs": _log_level(options["silence_logs"])}
     with _ctrl_c_later():
         cluster = LocalCluster(
             n_workers=wanted.n_workers,
@@ -91,6 +96,16 @@ def start_local(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
         )
         owned.callback(cluster.close)
     return Engine(cluster=cluster, clue=lambda: "The workers' own messages are above.")
+
+
+def _log_level(given: Any) -> int:
+    """A level of `logging` by number or name: Dask takes numbers only, and says so late."""
+    level = logging.getLevelNamesMapping().get(given.upper()) if isinstance(given, str) else given
+    if not isinstance(level, int):
+        raise DaskroiError(
+            f"silence_logs={given!r} is no level of logging. Use 'error', logging.ERROR or False."
+        )
+    return level
 
 
 @contextmanager
