@@ -74,13 +74,13 @@ def demo(out: str | None, size: str, workers: int, seed: int, dashboard: bool) -
     regression have to take them out again. Exits with 1 when they do not.
     """
     import tempfile
-    from pathlib import Path
 
     import daskroi as dr
     from daskroi import store
+    from daskroi.phantom import local_folder
 
-    folder = Path(out or tempfile.mkdtemp(prefix="daskroi-demo-"))
-    store.check_folder(folder)
+    made = tempfile.mkdtemp(prefix="daskroi-demo-") if out is None else out
+    folder = local_folder(made)
     phantom = dr.make_phantom(SIZES[size], N_TIME, n_regions=N_REGIONS, seed=seed)
     begun = time.perf_counter()
     # not gzipped: any part can be read alone, so all workers have something to do

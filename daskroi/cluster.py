@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.jsontext import from_json
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -120,6 +122,8 @@ def connect(
         return to
     safety = _security(security, tls)
     patience = PATIENCE.get(to if isinstance(to, str) else "", 60.0) if timeout is None else timeout
+    if not (isinstance(patience, Real) and 0 <= patience < math.inf):
+        raise DaskroiError(f"timeout={timeout!r} is no time to wait. Give seconds, or None.")
     if isinstance(to, str) and to in ("local", *EXTRAS):
         if safety is None and security is None and to == "slurm":
             safety = _configured_security() or True
@@ -198,6 +202,15 @@ def _start(name: str, wants: dict[str, Any], options: dict[str, Any], patience: 
             else:
                 raise
             raise DaskroiError(f"{name}: {module} is not installed. {remedy}") from error
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            if name != "local" or isinstance(error, DaskroiError):
+                raise
+            # what LocalCluster says of an option, or of its folder
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise DaskroiError(
+                f"local: no cluster ({type(error).__name__}: {reason}). Check its options"
+                f"{''.join(f', {option}=' for option in options)}."
+            ) from error
         keep = owned.pop_all()
     try:
         client = _client(
@@ -255,6 +268,10 @@ def _client(
             f"{shown}: no connection to the scheduler ({reason}). Does it run, is its port "
             "open to this machine? A scheduler file may be left over from an earlier one."
         ) from error
+    except ValueError as error:  # of the text itself
+        raise DaskroiError(
+            f"{shown}: is no address of a scheduler ({error}). Give one such as 'tcp://host:8786'."
+        ) from error
 
 
 def _ready(
@@ -307,7 +324,7 @@ def _address(to: Any, patience: float) -> str:
     while True:
         try:
             with open(path, encoding="utf-8") as file:
-                return str(json.load(file)["address"])
+                return str(from_json(file.read())["address"])
         except OSError as error:
             reason = error.strerror or str(error)
         except (ValueError, KeyError, TypeError):

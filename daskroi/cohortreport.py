@@ -223,8 +223,15 @@ def cohort_reports(
     folder = as_target(out, storage_options)
     table = _runs(folder)
     given = {re.sub(r"[^A-Za-z0-9]", "", name): atlas for name, atlas in (atlases or {}).items()}
-    for run in table["run"]:
-        for (name, _), series in results_of(folder, run).items():
+    there = {run: results_of(folder, run) for run in table["run"]}
+    names = {name for found in there.values() for name, _ in found}
+    if unknown := sorted(set(given) - names):
+        raise DaskroiError(
+            f"{folder}: has no results of an atlas {unknown[0]!r}. There is: "
+            f"{', '.join(sorted(names)) or 'none'}."
+        )
+    for found in there.values():
+        for (name, _), series in found.items():
             path = report_path(series.timeseries)
             if not overwrite and _is_newer(path, series.sidecar):
                 continue
@@ -344,4 +351,7 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    return None if value != value or value is None else int(value)
+    try:
+        return None if value != value or value is None else int(value)
+    except ValueError:  # a table that somebody has edited
+        return None

@@ -19,7 +19,7 @@ from daskroi.lazyimage import checked_chunks
 from daskroi.niftiwrite import write_nifti
 from daskroi.outputs import check_folder, write
 from daskroi.simulate import Model, Simulation, frames, group_means, model_of, tolerance_of
-from daskroi.urls import checked_path
+from daskroi.urls import checked_path, is_url, local_path, shown
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -285,6 +285,25 @@ def _block(simulation: Simulation, block_info: Any = None) -> NDArray[Any]:
     return frames(simulation, start, stop)
 
 
+def local_folder(folder: Any) -> Path:
+    """The folder on this machine that a phantom goes to.
+
+    Examples
+    --------
+    >>> local_folder("s3://bucket/phantom")
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: s3://bucket/phantom: a phantom goes to a folder on this machine...
+    """
+    path = local_path(checked_path("folder", folder))
+    if is_url(path):
+        raise DaskroiError(
+            f"{shown(path)}: a phantom goes to a folder on this machine. Give one, and copy it."
+        )
+    check_folder(path)
+    return Path(path).expanduser()
+
+
 def write_phantom(
     folder: str | os.PathLike[str], phantom: Phantom, *, gz: bool = True, version: int = 1
 ) -> dict[str, Path]:
@@ -308,7 +327,7 @@ def write_phantom(
     Raises
     ------
     DaskroiError
-        The folder cannot be written to, or there is no such version.
+        The folder is a URL or cannot be written to, or there is no such version.
 
     Examples
     --------
@@ -321,16 +340,21 @@ def write_phantom(
     """
     check_choice("version", version, (1, 2))
     check_flag("gz", gz)
-    check_folder(checked_path("folder", folder))
+    place = local_folder(folder)
     if not isinstance(phantom, Phantom):
         raise DaskroiTypeError(
             f"phantom is a {type(phantom).__name__}. Give what daskroi.make_phantom returns."
         )
     simulation = phantom.simulation
-    run = Path(folder) / "sub-01" / "func" / "sub-01_task-rest"
-    run.parent.mkdir(parents=True, exist_ok=True)
+    run = place / "sub-01" / "func" / "sub-01_task-rest"
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DaskroiError(
+            f"{run.parent}: cannot be made ({error.strerror}). Give another folder."
+        ) from error
     image = f"{run}_space-MNI152NLin6Asym_desc"
-    atlas = Path(folder) / "tpl-MNI152NLin6Asym_atlas-Phantom_dseg"
+    atlas = place / "tpl-MNI152NLin6Asym_atlas-Phantom_dseg"
     paths = {
         "image": Path(f"{image}-preproc_bold.nii" + ".gz" * gz),
         "sidecar": Path(f"{image}-preproc_bold.json"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskroi.connectome import vec_to_sym_matrix
+from daskroi.errors import DaskroiError
 from daskroi.plotparts import (
     GONE,
     in_memory,
@@ -86,6 +88,10 @@ def matrix(
     found = networks_of(connectome, networks)
     order = order_of(found, n_region)
     values = connectome.values[np.ix_(order, order)]
+    if vmax is not None and not (isinstance(vmax, Real) and 0 < vmax < np.inf):
+        raise DaskroiError(f"vmax={vmax!r} is no end of a scale. Give a number above 0, or None.")
+    if isinstance(cmap, str) and cmap not in colormaps:
+        raise DaskroiError(f"cmap={cmap!r} is not known to matplotlib. See matplotlib.colormaps.")
     if vmax is None:
         off = np.abs(values[~np.eye(n_region, dtype=bool)])
         vmax = float(off[np.isfinite(off)].max(initial=0.0)) or 1.0

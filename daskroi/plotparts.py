@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +51,8 @@ def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
             "Plots need matplotlib, which is not installed. Run: pip install 'daskroi[plot]'."
         ) from error
     if ax is not None:
+        if not hasattr(ax, "imshow"):
+            raise DaskroiTypeError(f"ax is a {type(ax).__name__}. Give matplotlib axes, or None.")
         return ax
     return pyplot.figure(figsize=(width, height), layout="constrained").add_subplot()
 
@@ -166,6 +168,10 @@ def networks_of(array: xr.DataArray, networks: Any = None) -> list[str] | None:
     if isinstance(table, Mapping):
         pairs = zip(ids.tolist(), names, strict=True)
         return [str(table.get(i, table.get(n, "none"))) for i, n in pairs]
+    if not isinstance(table, Iterable):
+        raise DaskroiTypeError(
+            f"networks is a {type(table).__name__}. Give a table, a mapping, a list, None or False."
+        )
     listed = [str(n) for n in table]
     if len(listed) != n_region:
         raise DaskroiError(f"networks has {len(listed)} entries for {n_region} regions.")

@@ -108,7 +108,7 @@ def series(
 
 
 def _positions(ts: xr.DataArray, regions: Sequence[Any]) -> list[int]:
-    wanted = [regions] if isinstance(regions, str | int | np.integer) else list(regions)
+    wanted = list(regions) if np.ndim(regions) else [regions]
     ids = ts.coords["region"].values.tolist() if "region" in ts.coords else []
     names = names_of(ts)
     found = []

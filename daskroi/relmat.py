@@ -253,6 +253,10 @@ def write_relmat(
     ...     bool((read_relmat(paths.matrix) == matrix).all()), paths.matrix.name
     (True, 'sub-01_task-rest_atlas-Phantom_stat-pearsoncorrelation_relmat.tsv')
     """
+    if not hasattr(matrix, "attrs"):
+        raise DaskroiTypeError(
+            f"A {type(matrix).__name__} is no connectome. Give what daskroi.connectome returned."
+        )
     stat, _ = stat_of(matrix.attrs)
     atlas = str(matrix.attrs.get("atlas", ""))
     paths = relmat_paths(out, prefix, atlas, stat, storage_options=storage_options)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from tenacity import Retrying
 
-__all__ = ["VERSIONS", "check_ranges", "fetch", "filesystem", "identify", "retried"]
+__all__ = ["VERSIONS", "check_ranges", "fetch", "filesystem", "identify", "info_of", "retried"]
 
 _T = TypeVar("_T")
 
@@ -88,6 +88,8 @@ def filesystem(
     except (ValueError, TypeError) as error:
         unknown = "not known" in str(error).lower()
         reason = f"protocol {protocol}:// is not known" if unknown else _one_line(error)
+    except OSError as error:  # of a chain, such as zip://…::https://…, the outer link is opened
+        raise _named(url, given, error, False) from _safe_cause(error, url, given)
     else:
         return found, path
     raise _failure(
@@ -96,6 +98,25 @@ def filesystem(
         reason,
         "Use s3://, gs://, https:// or another protocol of fsspec, and its storage_options",
     )
+
+
+def info_of(url: str, options: StorageOptions) -> dict[str, Any]:
+    """What a filesystem says of a file: size, type, and some of `VERSIONS`. Never from a cache.
+
+    Raises
+    ------
+    DaskroiNotFoundError
+        It is not there.
+    DaskroiError
+        It may not be read, or the server does not answer.
+    """
+    found, path = filesystem(url, options)
+
+    def ask() -> dict[str, Any]:
+        found.invalidate_cache(found._parent(path))
+        return found.info(path)
+
+    return retried(url, options, ask)
 
 
 def identify(url: str, options: StorageOptions) -> tuple[int, str]:
@@ -110,13 +131,7 @@ def identify(url: str, options: StorageOptions) -> tuple[int, str]:
     DaskroiError
         It is a folder, may not be read, or the server does not answer.
     """
-    found, path = filesystem(url, options)
-
-    def ask() -> dict[str, Any]:
-        found.invalidate_cache(found._parent(path))
-        return found.info(path)
-
-    info = retried(url, options, ask)
+    info = info_of(url, options)
     if info.get("type") == "directory":
         raise DaskroiError(f"{shown(url)}: is a folder. Give the URL of one file.")
     if info.get("size") is None:

@@ -92,9 +92,11 @@ def as_images(url: Any) -> list[str] | None:
             f"find_runs takes a folder, an image or a list of images, not {type(url).__name__}."
         )
     paths = list(url)
-    odd = next((p for p in paths if not isinstance(p, str | os.PathLike)), None)
-    if odd is not None:
-        raise DaskroiTypeError(f"find_runs takes paths of images; one is a {type(odd).__name__}.")
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise DaskroiTypeError(
+                f"find_runs takes paths of images; one is a {type(path).__name__}."
+            )
     if not paths:
         raise DaskroiError("find_runs: the list of images is empty. Give at least one.")
     return list(dict.fromkeys(map(local_or_url, paths)))

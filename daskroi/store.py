@@ -151,7 +151,7 @@ def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
     pattern = rf"({re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-)([A-Za-z0-9_]+)_timeseries\.json"
     try:
         names = sorted(path.name for path in folder.iterdir())
-    except (OSError, DaskroiError):
+    except (OSError, ValueError):  # the latter of a NUL in a table
         return {}
     found = (match for name in names if (match := re.fullmatch(pattern, name)))
     return {

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from daskroi.connectivity import Measure
-from daskroi.errors import DaskroiError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, warn
 from daskroi.onethread import one_thread
 from daskroi.runmatrices import PAIR, REGION, RUN, map_runs, run_matrices
 from daskroi.spd import embedded, factor, from_tangent, geometric_mean, map_eigenvalues, to_tangent
@@ -166,6 +166,11 @@ class TangentSpace:
         return found.assign_attrs(kind="covariance")
 
     def _each(self, matrices: xr.DataArray, exponent: float, kernel: Any) -> xr.DataArray:
+        if tuple(d for d in getattr(matrices, "dims", ()) if d != RUN) != PAIR:
+            raise DaskroiTypeError(
+                f"A {type(matrices).__name__} is no matrices of regions. Give a DataArray, dims "
+                f"(run, {', '.join(PAIR)}) or {PAIR}."
+            )
         if not np.array_equal(matrices[REGION].values, self.mean[REGION].values):
             raise DaskroiError(
                 f"The runs have {matrices.sizes[REGION]} regions, which are not the "

@@ -224,6 +224,10 @@ def of_protocol(options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     """The options themselves, or those of one protocol in a dict of protocols."""
     from fsspec import available_protocols
 
+    if not isinstance(options, Mapping):
+        raise DaskroiTypeError(
+            f"storage_options is a {type(options).__name__}. Give a dict, such as {{'anon': True}}."
+        )
     known = set(available_protocols())
     if options and all(k in known and isinstance(v, Mapping) for k, v in options.items()):
         return dict(options.get(protocol, {}))
