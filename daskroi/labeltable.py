@@ -245,7 +245,8 @@ def _normalise(
             if key not in keys:
                 keys = [key if k == synonym else k for k in keys]
         if "index" not in keys:
-            frame = frame.assign(**{"\0index": range(1, len(frame) + 1)})
+            frame = frame.copy()
+            frame.insert(frame.shape[1], "index", range(1, len(frame) + 1), allow_duplicates=True)
             keys.append("index")
     if missing := [k for k in ("index", "name") if k not in keys]:
         raise DaskroiError(

@@ -72,8 +72,11 @@ def local_or_url(path: str | os.PathLike[str]) -> str:
     text = located(path)
     if not is_url(text):
         return text
-    parts = urlsplit(text)
-    if parts.password is not None:
+    try:
+        password = urlsplit(text).password
+    except ValueError as error:
+        raise DaskroiError(f"{shown(text)}: is no URL ({error}). Check it.") from error
+    if password is not None:
         raise DaskroiError(
             f"{shown(text)}: has a password in it, which would get into tables and logs. "
             "Pass it in storage_options."

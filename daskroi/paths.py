@@ -193,7 +193,13 @@ def natural_key(text: str) -> tuple[Any, ...]:
     """
     # digits and others alternate, so that numbers are never compared with text
     pieces = re.split(r"([0-9]+)", text)
-    return tuple(int(p) if i % 2 else p for i, p in enumerate(pieces)), text
+    return tuple(_size(p) if i % 2 else p for i, p in enumerate(pieces)), text
+
+
+def _size(digits: str) -> tuple[int, str]:
+    # sorts as the number does; Python makes no number of 5,000 digits
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def printable(name: str) -> str:

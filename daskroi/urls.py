@@ -141,7 +141,7 @@ def local_path(path: str | os.PathLike[str]) -> str:
         # it would be the current folder, and comes of a shell's variable that is not set
         raise DaskroiError("A path is empty. Give a path or URL; the current folder is '.'.")
     if "\0" in text:
-        raise DaskroiError(f"{text!r}: no path has a NUL character in it. Check where it is from.")
+        raise DaskroiError(f"{shown(text)!r}: no path has a NUL character in it. Check where it is from.")
     if not text.startswith("file://"):
         return text
     from urllib.request import url2pathname
@@ -203,7 +203,7 @@ def _in_urls(text: str) -> Iterator[str]:
         found = [query[1:], user, user.partition(":")[2]]
         if ":" in user:
             # as a web server is told: the header Authorization
-            found.append(base64.b64encode(unquote(user).encode()).decode())
+            found.append(base64.b64encode(unquote(user).encode(errors="surrogatepass")).decode())
         yield from (one for text in found for one in {text, unquote(text)} if one)
         yield from _long_words(query[1:])
 
