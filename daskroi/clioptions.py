@@ -97,7 +97,8 @@ SHARED: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "default": None,
             "group": REGIONS,
             "help": "With labels: clip resampled values to the range of the run, as nilearn does. "
-            "Reads the image twice. By default where resampling is voxelwise.",
+            "Reads the image twice. By default with --spatial voxelwise, and for strategies other "
+            "than mean and sum.",
         },
     ),
     "smoothing_fwhm": (

@@ -130,12 +130,14 @@ def extract(
     spatial : {"auto", "fused", "voxelwise"}
         How images are resampled and smoothed. "fused" folds it into one sparse product per frame,
         for "mean" and "sum": the numbers are those of "voxelwise", every frame resampled and
-        smoothed, to 1e-9 of the image's largest value. "auto" is fused where it can be; attribute
-        ``spatial`` says which was taken ("direct": nothing to do). A frame with a hole in or near
-        the regions cannot be resampled by weights and goes voxel by voxel all the same.
+        smoothed but not clipped, to 1e-9 of the image's largest value. "auto" is fused where it
+        can be; attribute ``spatial`` says which was taken ("direct": nothing to do). A frame with a
+        hole in or near the regions cannot be resampled by weights and goes voxel by voxel all the
+        same.
     resampling_clip : bool, optional
         Clip resampled values to [min(0, min), max(0, max)] of the run, as nilearn does. That reads
-        the image twice and cannot be fused. None: clip where "voxelwise" is taken anyway.
+        the image twice and cannot be fused. None: clip where "voxelwise" was asked for, or the
+        strategy is neither "mean" nor "sum".
     maps_method : {"mean", "lstsq"}
         Of an atlas of maps: weighted means, or least squares on all maps together, which is
         nilearn's ``NiftiMapsMasker``.

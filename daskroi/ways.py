@@ -163,8 +163,13 @@ def way_of(parts: Sequence[Part], recipe: Recipe, floating: bool) -> str:
 
 def clips(parts: Sequence[Part], recipe: Recipe, way: str) -> bool:
     """Whether resampled values are clipped to the run's extremes, as nilearn does."""
-    resampled = any(p.resampling is not None for p in parts)
-    return way == "voxelwise" and resampled and recipe.resampling_clip is not False
+    if way != "voxelwise" or all(p.resampling is None for p in parts):
+        return False
+    if recipe.resampling_clip is not None:
+        return recipe.resampling_clip
+    # of means and sums, what could not be fused has the numbers it would have if it could: a policy
+    # for NaN must not change what has none, nor the type that an image is stored in
+    return recipe.spatial == "voxelwise" or not REDUCERS[recipe.strategy].linear
 
 
 def spatial_attrs(placement: Placement, way: str, operator: Operator) -> dict[str, str | float]:

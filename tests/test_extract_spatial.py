@@ -245,6 +245,28 @@ def test_which_way(pair: Any) -> None:
     assert same.attrs["spatial"] == "fused"  # there can be no NaN
 
 
+@pytest.mark.parametrize("strategy", ["mean", "sum"])
+def test_a_policy_for_nan_changes_nothing_where_there_is_none(pair: Any, strategy: str) -> None:
+    # noise, which cubic splines overshoot: clipped, a mean would differ by percents
+    image, atlas = pair
+    values = np.random.default_rng(0).integers(-1000, 1000, (8, 9, 7, 6)).astype("i2")
+    found = [
+        dr.extract(
+            nib.Nifti1Image(values.astype(dtype), image.affine),
+            atlas,
+            resampling_target="labels",
+            strategy=strategy,
+            nan_policy=policy,
+        ).compute()
+        for dtype in ("i2", "f8")
+        for policy in ("zero", "propagate")
+    ]
+    assert [ts.attrs["spatial"] for ts in found] == ["fused"] * 3 + ["voxelwise"]
+    assert found[3].attrs["image_resampled"] == "cubic spline, not clipped"
+    for ts in found[1:]:
+        np.testing.assert_allclose(ts, found[0], rtol=1e-9, atol=1e-3)
+
+
 def test_zero_is_no_smoothing_and_says_so(pair: Any) -> None:
     with pytest.warns(DaskroiWarning, match="nothing is smoothed"):
         ts = dr.extract(*pair, smoothing_fwhm=0)
