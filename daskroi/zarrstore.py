@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import VERSIONS, filesystem, retried
+from daskroi.remote import VERSIONS, filesystem, info_of, retried
 from daskroi.urls import StorageOptions, is_url, of_protocol, protocol_of
 
 if TYPE_CHECKING:
@@ -157,12 +157,6 @@ def stamp(location: str, options: StorageOptions) -> str:
     if not is_url(location):
         status = os.stat(location)
         return f"{status.st_size} {status.st_mtime_ns}"
-    found, path = filesystem(location, options)
-
-    def ask() -> dict[str, Any]:
-        found.invalidate_cache(found._parent(path))
-        return found.info(path)
-
-    info = retried(location, options, ask)
+    info = info_of(location, options)
     said = (*VERSIONS, "size")
     return " ".join(f"{name}={info[name]}" for name in said if info.get(name) is not None)
