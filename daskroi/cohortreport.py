@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -79,6 +79,19 @@ def report_of_result(
     daskroi.errors.DaskroiNotFoundError: nowhere_timeseries.json: no such file. Check the path.
     """
     target = as_target(path, storage_options)
+    load = _loader(storage_options)
+    return _report_of(target, load, atlas, image, confounds, title, storage_options)
+
+
+def _report_of(
+    target: Target,
+    load: Callable[[str, str | None], Any],
+    atlas: Any = None,
+    image: Any = None,
+    confounds: Any = None,
+    title: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Report:
     if not target.name.endswith(".tsv"):
         raise DaskroiError(f"{target}: is no result. Give a file named …{SERIES}.")
     sidecar = read_sidecar(target.with_suffix(".json"))
@@ -98,7 +111,7 @@ def report_of_result(
             notes.append(f"Of the {role} nothing is shown: {error}")
             return None
 
-    loaded = found("atlas", atlas, partial(_atlas, sidecar=sidecar, options=storage_options))
+    loaded = found("atlas", atlas, partial(_atlas, sidecar=sidecar, load=load))
     # read once here, so that what cannot be read is a note and not the end
     picture = found("image", image, partial(_picture, options=storage_options))
     table = found("confounds", confounds, partial(_confounds, options=storage_options))
@@ -142,23 +155,26 @@ def _input(sidecar: Mapping[str, Any], role: str) -> str | None:
     return files[0].get("Path")
 
 
-def _atlas(given: Any, sidecar: Mapping[str, Any], options: Mapping[str, Any] | None) -> Any:
+def _atlas(given: Any, sidecar: Mapping[str, Any], load: Callable[[str, str | None], Any]) -> Any:
     from daskroi.atlas import load_atlas
 
     if not isinstance(given, str | Path):
         return load_atlas(given)
-    table = _input(sidecar, "labels_table")
+    loaded = load(str(given), _input(sidecar, "labels_table"))
     name = sidecar.get("Atlas", {}).get("Name")
-    loaded = _loaded(str(given), table, json.dumps(dict(options or {}), default=str))
     return load_atlas(loaded, name=name) if name else loaded
 
 
-@lru_cache(maxsize=8)
-def _loaded(path: str, table: str | None, options: str) -> Any:
-    # of a cohort's runs, all have the same atlas
+def _loader(options: Mapping[str, Any] | None) -> Callable[[str, str | None], Any]:
+    """Loads atlases, each once: of a cohort's runs, all have the same."""
     from daskroi.atlas import load_atlas
 
-    return load_atlas(path, table, storage_options=json.loads(options) or None)
+    @lru_cache(maxsize=8)
+    def load(path: str, table: str | None) -> Any:
+        return load_atlas(path, table, storage_options=dict(options or {}))
+
+    # a cache of this call's alone: the next one may find another file there
+    return load
 
 
 def _picture(given: Any, options: Mapping[str, Any] | None) -> Any:
@@ -230,13 +246,14 @@ def cohort_reports(
             f"{folder}: has no results of an atlas {unknown[0]!r}. There is: "
             f"{', '.join(sorted(names)) or 'none'}."
         )
+    load = _loader(storage_options)
     for found in there.values():
         for (name, _), series in found.items():
             path = report_path(series.timeseries)
             if not overwrite and _is_newer(path, series.sidecar):
                 continue
-            made = report_of_result(
-                series.timeseries, atlas=given.get(name), storage_options=storage_options
+            made = _report_of(
+                series.timeseries, load, given.get(name), storage_options=storage_options
             )
             write(path, made.html)
             yield path

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any, Protocol
 
+from daskroi.paths import printable
+
 __all__ = ["Progress", "Silent", "show_progress"]
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -18,7 +20,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class Progress(Protocol):
     """What is told of every run; see `show_progress`."""
 
-    def update(self, counts: dict[str, int], read_bytes: int, running: int, where: str) -> None:
+    def update(self, counts: dict[str, int], read_bytes: int, where: str) -> None:
         """Tell how things stand."""
 
     def line(self, text: str) -> None:
@@ -31,7 +33,7 @@ class Progress(Protocol):
 class Silent:
     """No display."""
 
-    def update(self, counts: dict[str, int], read_bytes: int, running: int, where: str) -> None:
+    def update(self, counts: dict[str, int], read_bytes: int, where: str) -> None:
         """Nothing."""
 
     def line(self, text: str) -> None:
@@ -49,8 +51,10 @@ class _State:
         self.started = time.monotonic()
         self.counts: dict[str, int] = {}
         self.read_bytes = 0
-        self.running = 0
         self.where = ""
+
+    def note(self, counts: dict[str, int], read_bytes: int, where: str) -> None:
+        self.counts, self.read_bytes, self.where = counts, read_bytes, where
 
     @property
     def seen(self) -> int:
@@ -107,20 +111,14 @@ class _Lines:
         self._state = _State(total)
         self._last = time.monotonic()
 
-    def update(self, counts: dict[str, int], read_bytes: int, running: int, where: str) -> None:
-        state = self._state
-        state.counts, state.read_bytes, state.running, state.where = (
-            counts,
-            read_bytes,
-            running,
-            where,
-        )
+    def update(self, counts: dict[str, int], read_bytes: int, where: str) -> None:
+        self._state.note(counts, read_bytes, where)
         if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            self.line(state.text())
+            self.line(self._state.text())
 
     def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._state.seen:
@@ -138,25 +136,20 @@ class _Live:
             progress.TextColumn("[bold]Runs"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[text]}"),
+            progress.TextColumn("{task.fields[text]}", markup=False),
             console=console,
             refresh_per_second=4,
         )
         self._task = self._bar.add_task("runs", total=total, text="")
         self._bar.start()
 
-    def update(self, counts: dict[str, int], read_bytes: int, running: int, where: str) -> None:
+    def update(self, counts: dict[str, int], read_bytes: int, where: str) -> None:
         state = self._state
-        state.counts, state.read_bytes, state.running, state.where = (
-            counts,
-            read_bytes,
-            running,
-            where,
-        )
+        state.note(counts, read_bytes, where)
         self._bar.update(self._task, completed=state.seen, text=state.text())
 
     def line(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(printable(text), markup=False, highlight=False)
 
     def close(self) -> None:
         self._bar.stop()

@@ -182,7 +182,7 @@ class Session:
             self.display.line(f"{job.name}: {reason}{more}.")
 
     def _tick(self, window: Window) -> None:
-        self.display.update(self.table.counts, self.read_bytes, window.busy, window.where)
+        self.display.update(self.table.counts, self.read_bytes, window.where)
         if time.monotonic() - self._published > SECONDS_BETWEEN_TABLES:
             self._published = time.monotonic()
             with suppress(NotWrittenError):

@@ -29,7 +29,7 @@ def test_the_sentence(monkeypatch, counts, read, seconds, text):
 def test_lines_in_a_log_are_few(monkeypatch, capsys):
     shown = progress.show_progress(3)
     for i in range(50):
-        shown.update({"ok": i % 4}, 0, 1, "2 workers")
+        shown.update({"ok": i % 4}, 0, "2 workers")
     shown.line("sub-01: failed")
     shown.close()
     lines = capsys.readouterr().err.splitlines()
@@ -44,7 +44,7 @@ def test_a_bar_on_a_terminal():
 
     out = io.StringIO()
     shown = progress._Live(4, Console(file=out, force_terminal=True, width=120))
-    shown.update({"ok": 2, "failed": 1}, 1000, 1, "")
+    shown.update({"ok": 2, "failed": 1}, 1000, "")
     shown.line("sub-01: failed [red]")
     shown.close()
     assert "3/4" in out.getvalue()
@@ -55,7 +55,7 @@ def test_a_bar_on_a_terminal():
 
 def test_nothing_is_shown_when_nothing_shall(capsys):
     shown = progress.show_progress(4, False)
-    shown.update({"ok": 2}, 0, 0, "")
+    shown.update({"ok": 2}, 0, "")
     shown.line("x")
     shown.close()
     assert capsys.readouterr() == ("", "")
