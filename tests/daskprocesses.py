@@ -11,6 +11,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 # `python -m dask`, but ended by the system when the process that started it is killed
 MORTAL = """
@@ -49,6 +53,18 @@ def dask_process(*args: str, env: Mapping[str, str] | None = None) -> Iterator[s
             finally:  # also when a test's time is up right here
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def local_cluster(n_workers: int = 2, **options: Any) -> Iterator[Client]:
+    """A client of new workers on this machine, with one thread and 1 GiB each."""
+    from distributed import Client, LocalCluster
+
+    usual = {"threads_per_worker": 1, "memory_limit": "1GiB", "host": "127.0.0.1"}
+    # any free port: two test processes start one each
+    usual |= {"dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=n_workers, **usual | options) as cluster, Client(cluster) as client:
+        yield client
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from daskprocesses import local_cluster
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from niftis import nifti_bytes, write
@@ -324,21 +325,9 @@ def test_pickled_and_unread(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_on_a_cluster_of_processes(tmp_path: Path) -> None:
-    from distributed import Client, LocalCluster
-
     path = write(tmp_path / "x.nii.gz", nifti_bytes(NUMBERS, scl_slope=2.5))
     expected = xr.open_dataset(path, engine=NiftiBackend).image.load()
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=2,
-            processes=True,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(1, threads_per_worker=2) as client:
         image = xr.open_dataset(path, engine=NiftiBackend, chunks={}).image
         xr.testing.assert_identical(image.compute(), expected)
         unread = xr.open_dataset(path, engine=NiftiBackend).image

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from cohorts import outputs_of
+from daskprocesses import local_cluster
 
 import daskroi as dr
 from daskroi.batch import extract_cohort
@@ -59,18 +60,7 @@ def atlas() -> Any:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         yield client
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cohorts import outputs_of
+from daskprocesses import local_cluster
 
 from daskroi.batch import extract_cohort
 from daskroi.beside import beside_of
@@ -166,23 +167,13 @@ def test_killed_while_files_come_into_place(tmp_path, runs, atlas, whole):
 @pytest.fixture(scope="module")
 def blind_client() -> Iterator[Any]:
     """A worker that does not see the output folder."""
-    from distributed import Client, LocalCluster
 
     def blind() -> None:
         from daskroi import job
 
         job.exists = lambda path: False  # type: ignore[assignment]
 
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster(1) as client:
         client.run(blind)
         yield client
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from daskprocesses import local_cluster
 from servers import BUSY, DROP, S3, Server
 
 import daskroi as dr
@@ -152,16 +152,7 @@ def test_workers_read_with_the_options_they_are_sent(
     folder: Path, names: dict[str, str], bucket: S3
 ) -> None:
     local = extracted(str(folder), names, "nii").compute()
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-        ) as cluster,
-        Client(cluster),
-    ):
+    with local_cluster():
         for image in ("nii", "gz"):
             found = extracted(
                 bucket.url("data"), names, image, storage_options=bucket.options, chunks=7

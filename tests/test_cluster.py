@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from daskprocesses import local_cluster
 from distributed import wait
 
 import daskroi as dr
@@ -21,19 +22,7 @@ from daskroi.errors import DaskroiError
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",  # any free port: two test processes start one each
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         yield client
 
 

@@ -16,7 +16,7 @@ import cohorts
 import pandas as pd
 import pytest
 from cohorts import outputs_of
-from daskprocesses import scheduler, worker
+from daskprocesses import local_cluster, scheduler, worker
 
 from daskroi.batch import extract_cohort
 from daskroi.cohort import find_runs
@@ -99,19 +99,8 @@ def slow_commits() -> None:
 def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, runs, undisturbed):
     import threading
 
-    from distributed import Client, LocalCluster
-
     out = tmp_path / "out"
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         client.run(slow_commits)
         killed: list[int] = []
 
@@ -131,8 +120,6 @@ def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, runs, undisturbed):
 
 
 def test_a_worker_that_dies_of_a_run_every_time(tmp_path, runs, undisturbed):
-    from distributed import Client, LocalCluster
-
     out = tmp_path / "out"
     poison = runs.loc[3, "image"]
 
@@ -154,16 +141,7 @@ def test_a_worker_that_dies_of_a_run_every_time(tmp_path, runs, undisturbed):
         def setup(self, worker: Any) -> None:
             prepare(poison)
 
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         client.register_plugin(Poison())
         done = extract_cohort(runs, cohorts.atlas(), out, client=client, **OPTIONS)
     # others may have been on the same worker as often; it alone died with none beside it
@@ -177,21 +155,10 @@ def test_a_worker_that_dies_of_a_run_every_time(tmp_path, runs, undisturbed):
 
 
 def test_a_worker_that_dies_with_a_result_is_not_the_scheduler_lost(tmp_path):
-    from distributed import Client, LocalCluster
-
     from daskroi.job import Job, Work
     from daskroi.window import ClusterWindow
 
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with local_cluster() as client:
         window = ClusterWindow(client, Work(tmp_path, {}))
         window.submit(Job(0, "sub-01", str(tmp_path / "gone.nii")), ("A",))
 
