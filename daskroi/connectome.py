@@ -155,7 +155,6 @@ def mean_connectome(matrices: xr.DataArray, *, fisher_z: bool = False) -> xr.Dat
            [0.6268, 1.    ]])
     """
     _check_array(matrices)
-    _check_array(matrices)
     if RUN not in matrices.dims:
         raise DaskroiError(f"There is no dim {RUN!r} in {matrices.dims}: this is one run already.")
     if fisher_z:
@@ -173,13 +172,6 @@ def mean_connectome(matrices: xr.DataArray, *, fisher_z: bool = False) -> xr.Dat
         mean = mean.copy(data=np.tanh(mean.data))
     mean.attrs = {**matrices.attrs, "average": "fisher z" if fisher_z else "mean"}
     return mean.assign_coords(n_runs=count).rename(matrices.name)
-
-
-def _check_array(given: Any) -> None:
-    if not isinstance(given, xr.DataArray):
-        raise DaskroiTypeError(
-            f"A {type(given).__name__} has no labelled dims. Give what daskroi.connectome returns."
-        )
 
 
 def _arctanh(matrices: xr.DataArray) -> xr.DataArray:
@@ -220,7 +212,6 @@ def sym_matrix_to_vec(symmetric: xr.DataArray, discard_diagonal: bool = False) -
     >>> sym_matrix_to_vec(matrix, discard_diagonal=True).values
     array([0.5])
     """
-    _check_array(symmetric)
     _check_array(symmetric)
     if not set(PAIR) <= set(symmetric.dims):
         raise DaskroiError(f"There are no dims {PAIR} in {symmetric.dims}, so there is no matrix.")
@@ -274,7 +265,6 @@ def vec_to_sym_matrix(vec: xr.DataArray, diagonal: Any = None) -> xr.DataArray:
     array([[1. , 0.5],
            [0.5, 1. ]])
     """
-    _check_array(vec)
     _check_array(vec)
     if EDGE not in vec.dims or not set(PAIR) <= set(vec.coords):
         raise DaskroiError(
