@@ -12,6 +12,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
@@ -93,6 +94,7 @@ class RunsTable:
         self._rows.execute(f"CREATE TABLE runs (position INTEGER PRIMARY KEY, {columns})")
         # never committed: nobody else reads it, and 0.2 ms a row are saved
         self._rows.execute("BEGIN")
+        self._has_earlier = False
 
     def claim(self, job: Job) -> None:
         """Have a name for this run alone.
@@ -139,15 +141,32 @@ class RunsTable:
         names = ", ".join(f'"{c}"' for c in COLUMNS)
         yield from self._rows.execute(f"SELECT {names} FROM runs ORDER BY position")
 
-    def publish(self) -> None:
-        """Write the table, in one step. The whole one, unless this is a shard.
+    def publish(self, whole: bool = False) -> None:
+        """Write the table, in one step. The cohort's, unless this is a shard.
+
+        Parameters
+        ----------
+        whole : bool
+            No run will follow. Otherwise those that were not looked at yet are kept as the table
+            had them: interrupted, it would hold a few runs and say nothing of the others.
 
         Raises
         ------
         NotWrittenError
             It cannot be written.
         """
-        write(self.out / shard_name(self.shard), _as_text(self.rows()))
+        path = self.out / shard_name(self.shard)
+        rows = _as_text(self.rows())
+        write(path, rows if whole else chain(rows, self._earlier(path)))
+
+    def _earlier(self, path: Target) -> Iterator[str]:
+        if not self._has_earlier:
+            self._rows.execute("CREATE TABLE earlier (run TEXT PRIMARY KEY, text TEXT)")
+            for name, text in _by_name(_texts([path]).values()).items():
+                self._rows.execute("INSERT INTO earlier VALUES (?, ?)", (name, text))
+            self._has_earlier = True
+        rest = "SELECT text FROM earlier WHERE run NOT IN (SELECT run FROM runs)"
+        yield from (f"{text}\n" for (text,) in self._rows.execute(rest))
 
     def finish(self) -> None:
         """Write the table, and put those of all shards together.
@@ -157,7 +176,7 @@ class RunsTable:
         NotWrittenError
             It cannot be written.
         """
-        self.publish()
+        self.publish(whole=True)
         if self.shard is None:
             for path in _shard_tables(self.out):
                 remove(path)  # this table has all runs
@@ -260,17 +279,22 @@ def _texts(paths: Iterable[Target]) -> dict[str, str]:
     return found
 
 
-def _merged(tables: Iterable[str]) -> Iterator[str]:
-    """A row per run, the last one there is, by name as people count: sub-2 before sub-10."""
+def _by_name(tables: Iterable[str]) -> dict[str, str]:
+    """Rows of tables by name of the run; of several the last one."""
     header = "\t".join(COLUMNS)
-    rows = {
+    return {
         row.partition("\t")[0]: row
         for text in tables
         if text.startswith(header)
         for row in text.removeprefix(header).splitlines()
         if row
     }
-    yield header + "\n"
+
+
+def _merged(tables: Iterable[str]) -> Iterator[str]:
+    """A row per run, the last one there is, by name as people count: sub-2 before sub-10."""
+    rows = _by_name(tables)
+    yield "\t".join(COLUMNS) + "\n"
     for name in sorted(rows, key=lambda name: re.sub(r"\d+", lambda n: n[0].zfill(12), name)):
         yield rows[name] + "\n"
 

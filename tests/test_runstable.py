@@ -83,6 +83,21 @@ def test_shards_come_together_as_people_count(tmp_path):
     assert len(read_runs(tmp_path)) == 3
 
 
+def test_an_interrupted_rerun_forgets_no_run(tmp_path):
+    first = RunsTable(tmp_path)
+    for i in range(3):
+        first.add(job(i), "ok", Outcome())
+    first.finish()
+    again = RunsTable(tmp_path)
+    again.add(job(0), "failed", Outcome("failed", "why"))
+    for _ in range(2):
+        again.publish()  # every half minute, and when it ends early
+        assert read_runs(tmp_path)["run"].tolist() == [job(i).name for i in range(3)]
+        assert read_runs(tmp_path)["status"].tolist() == ["failed", "ok", "ok"]
+    again.finish()  # these are all there are now
+    assert read_runs(tmp_path)["status"].tolist() == ["failed"]
+
+
 def test_of_a_run_in_several_shards_the_newest_row_counts(tmp_path):
     # divided in two, then in three: `group` takes all there are
     for i, (shard, status) in enumerate((((2, 2), "failed"), ((1, 3), "ok"))):
