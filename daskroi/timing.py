@@ -29,7 +29,10 @@ def run_times(
                 f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({source}). "
                 "The argument is used."
             )
-        return recipe.t_r, time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
+        dim, times, attrs = time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
+        # a part of a run does not start at 0
+        first = float(run.coords[TIME][0]) / known if known is not None else 0.0
+        return recipe.t_r, (dim, times + first * recipe.t_r, attrs)
     if known is None and recipe.steps(1.0).active_filter is not None:
         name = file.url if file is not None else "the image"
         raise DaskroiError(
@@ -45,6 +48,5 @@ def run_times(
             f"The time coordinate says a TR of {known:g} s, which is not plausible. "
             "Pass t_r in seconds."
         )
-    # the image's own times: a part of a run does not start at 0
     n_time = run.sizes.get(TIME, 1)
     return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(n_time, None)

@@ -286,6 +286,14 @@ def test_repetition_time_comes_from_argument_sidecar_header(tmp_path: Path) -> N
     assert float(ts.time[1]) == 1.0
 
 
+@pytest.mark.parametrize("t_r", [None, 2.0])
+def test_a_part_of_a_run_keeps_its_times(t_r: float | None) -> None:
+    rng = np.random.default_rng(10)
+    run = dr.open_image(images.run(rng, (6, 7, 5, 40), t_r=2.0))
+    ts = dr.extract(run.isel(time=slice(10, 20)), images.labels(rng), t_r=t_r)
+    np.testing.assert_array_equal(ts.time, np.arange(10, 20) * 2.0)
+
+
 def test_templates_that_differ_are_said_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(10)
     name = "sub-01_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
