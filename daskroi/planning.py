@@ -174,7 +174,9 @@ def _add(plan: Plan, job: Job, work: Work) -> None:
 
 
 def _reads(options: Mapping[str, Any]) -> int:
-    clipped = options.get("resampling_target") == "labels" and (
-        options.get("resampling_clip") or options.get("spatial") == "voxelwise"
-    )
-    return 1 + bool(clipped) + 2 * bool(options.get("high_variance_confounds"))
+    clip = options.get("resampling_clip")
+    if clip is None:  # as `daskroi.ways.clips`
+        linear = options.get("strategy", "mean") in ("mean", "sum")
+        clip = options.get("spatial") == "voxelwise" or not linear
+    clipped = bool(clip) and options.get("resampling_target") == "labels"
+    return 1 + clipped + 2 * bool(options.get("high_variance_confounds"))
