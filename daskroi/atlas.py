@@ -70,10 +70,9 @@ class Atlas(RegionAxis):
 
     Examples
     --------
-    >>> import daskroi as dr
-    >>> atlas = dr.make_phantom((12, 14, 12), n_time=2, n_regions=4).atlas
-    >>> atlas.ids, atlas.image.dims, atlas.background_label
-    (array([  1, 101, 102, 201]), ('z', 'y', 'x'), 0)
+    >>> from daskroi import make_phantom
+    >>> make_phantom((12, 14, 12), n_time=2, n_regions=4).atlas.ids
+    array([  1, 101, 102, 201])
     """
 
     name: str
@@ -334,9 +333,8 @@ def _changed(
         if background in (0, atlas.background_label):
             return replace(atlas, name=name) if name and name != atlas.name else atlas
         lut = atlas.table
-    read = LabelImage(
-        atlas.labels, atlas.grid, atlas.name, atlas.name, atlas.source, atlas.template
-    )
+    said = atlas.name, atlas.name, atlas.source, atlas.template
+    read = LabelImage(atlas.labels, atlas.grid, *said)
     background = background or atlas.background_label
     return _of_labels(read, lut, labels, background, name, storage_options)
 

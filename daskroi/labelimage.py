@@ -189,13 +189,7 @@ def sparse_maps(volumes: Iterable[NDArray[Any]], shape: tuple[int, int, int]) ->
         finite = np.isfinite(values)
         voxels.append(there[finite].astype(np.int32))
         weights.append(values[finite])
-    bounds = np.concatenate([[0], np.cumsum([len(v) for v in voxels])]).astype(np.intp)
-    return RegionIndex(
-        np.concatenate(voxels, dtype=np.intp),
-        bounds,
-        shape,
-        np.concatenate(weights, dtype=np.float64),
-    )
+    return RegionIndex.of_rows(voxels, shape, weights)
 
 
 def _read_file(
@@ -257,12 +251,9 @@ def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
         return _labels_or_maps(_volumes(values, culprit), grid, name, culprit, source, template)
     check(str(source or culprit), frames, t_r_of(image)[0])
     file = as_stored_file(image)
-    if file is not None:  # chunks of a .nii.gz are dear out of order
-        index = sparse_maps(_physical(file), grid.shape)
-    else:
-        blocks = _blocks(image.transpose(TIME, *SPACE), culprit)
-        index = sparse_maps(blocks, grid.shape)
-    return MapsImage(index, grid, name, culprit, source, template)
+    # of a file front to back: chunks of a .nii.gz are dear out of order
+    volumes = _physical(file) if file else _blocks(image.transpose(TIME, *SPACE), culprit)
+    return MapsImage(sparse_maps(volumes, grid.shape), grid, name, culprit, source, template)
 
 
 def _blocks(image: xr.DataArray, culprit: str) -> Iterator[NDArray[Any]]:

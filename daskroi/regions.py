@@ -76,17 +76,17 @@ class RegionIndex:
     @classmethod
     def of_rows(
         cls,
-        voxels: Sequence[NDArray[np.intp]],
+        voxels: Sequence[NDArray[np.integer]],
         shape: tuple[int, int, int],
-        weights: Sequence[NDArray[np.float64]] | None = None,
+        weights: Sequence[NDArray[Any]] | None = None,
     ) -> RegionIndex:
         """Index from one array of voxels (and one of weights) for each region."""
         bounds = np.concatenate([[0], np.cumsum([len(v) for v in voxels])]).astype(np.intp)
         return cls(
-            np.concatenate([np.empty(0, np.intp), *voxels]).astype(np.intp),
+            np.concatenate([np.empty(0, np.intp), *voxels], dtype=np.intp),
             bounds,
             shape,
-            None if weights is None else np.concatenate([np.empty(0), *weights]),
+            None if weights is None else np.concatenate([np.empty(0), *weights], dtype=np.float64),
         )
 
     @classmethod
