@@ -98,7 +98,14 @@ class ThreadWindow(Window):
     def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
         """Have a job done, for these atlases."""
         self._busy += 1
-        self._pool.submit(lambda: self._done.put((job, run_job(job, self._work, wanted))))
+        self._pool.submit(self._run, job, wanted)
+
+    def _run(self, job: Job, wanted: tuple[str, ...]) -> None:
+        try:
+            outcome = run_job(job, self._work, wanted)
+        except BaseException as error:  # asyncio's CancelledError: not given back, it is waited for
+            outcome = failure(error)
+        self._done.put((job, outcome))
 
     def next(self, timeout: float) -> tuple[Job, Outcome] | None:
         """What is done next; None when nothing is after ``timeout`` seconds."""

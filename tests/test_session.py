@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def test_a_put_that_fails_is_a_failed_run(runs, monkeypatch):
     again = extract_cohort(runs, cohorts.atlas(), "memory://out", **OPTIONS)
     assert (again.done, again.skipped, again.failed) == (1, 2, 0)
     fsspec.filesystem("memory").store.clear()
+
+
+@pytest.mark.timeout(60)
+def test_a_run_that_is_cancelled_is_not_waited_for(tmp_path, runs, monkeypatch):
+    # no Exception, and what asyncio raises below fsspec
+    def cancelled(*_: Any) -> Any:
+        raise asyncio.CancelledError("by the server")
+
+    monkeypatch.setattr("daskroi.window.run_job", cancelled)
+    done = extract_cohort(runs, cohorts.atlas(), tmp_path, **OPTIONS)
+    assert done.failed == 3
+    assert done.runs["reason"].tolist() == ["CancelledError: by the server"] * 3
 
 
 @pytest.mark.parametrize(
