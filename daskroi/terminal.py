@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from daskroi.errors import DaskroiError, DaskroiWarning
+from daskroi.paths import printable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -145,14 +146,16 @@ def say(kind: str, message: str, color: str | None = None) -> None:
     --------
     >>> say("Note", "out/x.tsv is up to date.")  # on stderr
     """
-    # messages quote other libraries, which like line breaks
-    line = " ".join(message.split())
+    # messages quote other libraries, which like line breaks, and names of files, which may have
+    # what a terminal would obey
+    line = printable(" ".join(message.split()))
     click.echo(click.style(f"{kind}:", fg=color, bold=True) + f" {line}", err=True)
 
 
 def _trace(ctx: click.Context) -> bool:
     if ctx.meta.get(VERBOSE):
-        click.echo(traceback.format_exc(), err=True, nl=False)
+        for line in traceback.format_exc().splitlines():
+            click.echo(printable(line), err=True)
     return bool(ctx.meta.get(VERBOSE))
 
 
@@ -272,13 +275,14 @@ def _bar(title: str) -> Iterator[Bar]:
     from rich.console import Console
 
     console = Console(file=sys.stderr)
+    title = printable(title)
     if not console.is_terminal:
         yield _Lines(title)
         return
     from rich import progress
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.TaskProgressColumn(),
         progress.TimeElapsedColumn(),
@@ -362,14 +366,14 @@ def shown_compute(
 @contextmanager
 def _counted_slabs(bar: Bar) -> Iterator[None]:
     """Count frames as slabs come, and end streams when the user has pressed Ctrl-C."""
-    from daskroi.imagefile import watch_slabs
+    from daskroi.imagefile import StreamEndedError, watch_slabs
 
     cancelled = threading.Event()
 
     def watcher(frames: int) -> None:
         # Python waits for its threads at exit: without this, until the run's end
         if cancelled.is_set():
-            raise DaskroiError("cancelled. Start it again.")
+            raise StreamEndedError("cancelled. Start it again.")
         bar.advance(frames)
 
     with watch_slabs(watcher):
