@@ -78,7 +78,7 @@ def extract_cohort(
     atlases : what `extract` takes as ``atlas``, a list of these, or dict of name → these
         Names stand in file names. A pair of a path pattern and a table is an atlas per subject:
         ``("anat/sub-{subject}_desc-aparcaseg_dseg.nii.gz", "aparcaseg.tsv")``; the regions are
-        the table's for all of them. See `atlas_for`.
+        the table's for all of them. See `daskroi.places.atlas_for`.
     out : path or URL
         Folder for results; made when missing.
     confounds : str, tuple, dict or ConfoundRecipe, optional
@@ -115,13 +115,14 @@ def extract_cohort(
     progress : bool
         Show how far it is.
     dry_run : bool
-        Do nothing, and return a `Plan`.
+        Do nothing, and return a `daskroi.planning.Plan`.
     **recipe
-        ``strategy``, ``standardize``, ``low_pass``, ``smoothing_fwhm`` …: see `extract`.
+        ``strategy``, ``standardize``, ``low_pass``, ``smoothing_fwhm`` …: see `extract`. The
+        command ``daskroi bids`` has ``min_coverage=0.5`` unless told otherwise, as XCP-D has.
 
     Returns
     -------
-    Summary
+    Summary, or Plan of a ``dry_run``
         Counts and, as ``runs``, the table ``runs.tsv``.
 
     Raises

@@ -40,7 +40,7 @@ class SubjectAtlas:
     Parameters
     ----------
     pattern : str
-        See `daskroi.atlas_for`.
+        See `daskroi.places.atlas_for`.
     table : DataFrame
         ``index`` and ``name``.
     """

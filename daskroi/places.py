@@ -37,7 +37,7 @@ def atlas_for(
     run : mapping or Series
         A row of the table from `find_runs`.
     pattern : str
-        See `daskroi.entities.fill_pattern`:
+        See `daskroi.paths.fill_pattern`:
         ``anat/sub-{subject}[_ses-{session}]_space-{space}_desc-aparcaseg_dseg.nii.gz``. A
         relative one is looked up in the folder of the run's session, of its subject, and of the
         dataset; one that begins with ``{root}``, ``/`` or a protocol is taken as it is.
