@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -19,6 +20,8 @@ __all__ = ["CHUNK_BYTES", "checked_chunks", "default_chunks", "lazy_image", "rem
 
 # a chunk of 32 MiB of stored voxels keeps two threads, with what they gather, under 150 MB
 CHUNK_BYTES = 32 << 20
+# a million take Dask a minute and a GB of memory, whatever their size
+MOST_CHUNKS = 1_000_000
 
 
 def lazy_image(
@@ -115,6 +118,7 @@ def checked_chunks(
     try:
         if any(map(_odd, wanted)):
             raise ValueError("a chunk is a positive number of voxels, or -1 for all")
+        _check_count(wanted, shape)
         sizes = da.core.normalize_chunks(tuple(wanted), shape, dtype=dtype)
         if min(map(min, sizes)) < 1:
             raise ValueError("there are no empty chunks")
@@ -125,6 +129,17 @@ def checked_chunks(
             "Use 'auto', a number of frames, or a dict such as {'time': 50}."
         ) from error
     return sizes
+
+
+def _check_count(wanted: Any, shape: tuple[int, ...]) -> None:
+    """Refuse what Dask would be at for ever: a damaged header may promise 10^15 chunks."""
+    if len(wanted) != len(shape) or not all(isinstance(c, Integral) for c in wanted):
+        return
+    count = math.prod(
+        -(-n // (n if c == -1 else int(c))) for c, n in zip(wanted, shape, strict=True)
+    )
+    if count > MOST_CHUNKS:
+        raise ValueError(f"{count} chunks are more than the {MOST_CHUNKS} that Dask can go through")
 
 
 def _odd(chunk: Any) -> bool:
