@@ -200,7 +200,7 @@ def measured(name: str, n: int) -> Iterator[tuple[str, float, float, float]]:
         ),
         (
             "a matrix product, weights 0.1",
-            lambda: float(np.add.accumulate(truth.voxels * 0.1)[-1] / math.fsum([0.1] * n)),
+            lambda: np.add.accumulate(truth.voxels * np.float64(0.1))[-1] / math.fsum([0.1] * n),
             None,
         ),
     ):
