@@ -6,13 +6,14 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
+from daskroi.partfiles import part_of, sweep
 from daskroi.remote import filesystem
 from daskroi.urls import StorageOptions, is_url, local_path, shown
 
@@ -177,8 +178,8 @@ def _renamed(path: str) -> Iterator[_Sink]:
     path = os.path.abspath(os.path.expanduser(path))
     if os.path.isdir(path):
         raise DaskroiError(f"{path}: is a folder. Give the path of a file.")
-    # in the same folder, for a rename to be one step; hidden from those who list *.nii.gz
-    part = os.path.join(os.path.dirname(path), f".{uuid4().hex}.part")
+    sweep(os.path.dirname(path), os.path.basename(path))  # what a killed writer of it has left
+    part = part_of(Path(path))
     try:
         with _named(path):
             # unbuffered: when the disk is full, closing must not try again

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from servers import S3
 
 from daskroi.errors import DaskroiError
 from daskroi.niftiwrite import write_nifti
+from daskroi.partfiles import part_of
 
 
 def parts(values: np.ndarray, step: int = 2, **how: Any) -> tuple[bytes, list[np.ndarray], bytes]:
@@ -172,3 +175,19 @@ def test_memory_filesystem() -> None:
     head, slabs, whole = parts(values())
     write_nifti("memory://write/x.nii.gz", head, slabs)
     assert gzip.decompress(fsspec.filesystem("memory").cat_file("/write/x.nii.gz")) == whole
+
+
+def test_what_a_killed_writer_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait(timeout=60)  # so that nobody has this number
+    host = part_of(tmp_path / "x.nii").name.split(".")[3].split("-")[0]
+    killed, other = (
+        tmp_path / f".{n}.{host}-{child.pid}-0123abcd.part" for n in ("x.nii", "y.nii")
+    )
+    for path in (killed, other):
+        path.write_bytes(b"half")
+    head, slabs, whole = parts(values())
+    write_nifti(tmp_path / "x.nii", head, slabs)
+    assert (tmp_path / "x.nii").read_bytes() == whole
+    assert not killed.exists()
+    assert other.exists()  # of another file, whose writer may look for it
