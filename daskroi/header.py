@@ -27,6 +27,9 @@ __all__ = [
 # divided by, not multiplied with: 2530 * 1e-3 is 2.5300000000000002
 UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
 
+# of an axis; NIfTI-2 may promise 10^18, and times alone would fill the memory
+LONGEST = 10**8
+
 
 def plausible_t_r(t_r: float) -> bool:
     """Whether a TR can be meant in seconds: 0.01 s to 30 s."""
@@ -111,7 +114,7 @@ def header_fields(
 def _checked_shape(url: str, header: nib.Nifti1Header) -> tuple[int, ...]:
     rank = int(header["dim"][0])
     dims = [int(n) for n in header["dim"][1 : rank + 1]] if 1 <= rank <= 7 else []
-    if not dims or min(dims) < 1:
+    if not dims or min(dims) < 1 or max(dims) > LONGEST:
         raise DaskroiError(
             f"{url}: the header's dimensions {header['dim'].tolist()} are not those of an image. "
             "The file is damaged; copy or download it again."
@@ -165,7 +168,8 @@ def _checked_affine(url: str, header: nib.Nifti1Header) -> np.ndarray:
         header["pixdim"][0] = 1
     header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
     try:
-        return header.get_best_affine()
+        with np.errstate(all="ignore"):  # what is not finite then is refused with the grid
+            return header.get_best_affine()
     except (HeaderDataError, ValueError) as error:
         raise DaskroiError(
             f"{url}: no affine can be made from the header ({error}). "

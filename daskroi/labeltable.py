@@ -144,6 +144,11 @@ def _read_fsl(raw: bytes, culprit: str) -> pd.DataFrame:
             f"{culprit}: no <label index=…> in the XML. Give an FSL atlas file, such as "
             "HarvardOxford-Cortical.xml."
         )
+    if any(label.find(".//label") is not None for label in labels):
+        # and the texts of 100,000 nested ones are 10^10 characters
+        raise DaskroiError(
+            f"{culprit}: has labels inside of labels. Give an FSL atlas file as it came with FSL."
+        )
     shift = 0 if (root.findtext("header/type") or "").strip().lower() == "label" else 1
     ids: list[Any] = []
     for label in labels:
@@ -184,9 +189,9 @@ def _lut_fields(line: str) -> list[str] | None:
     for colors in (4, 3):
         id_and_name, *rest = line.strip().rsplit(None, colors)
         fields = [*id_and_name.split(None, 1), *rest]
-        if len(fields) == 2 + colors and _NUMBER.fullmatch(fields[0]):
-            if all(map(_COLOR.fullmatch, rest)):
-                return fields
+        numbers = _NUMBER.fullmatch(fields[0]) and all(map(_COLOR.fullmatch, rest))
+        if len(fields) == 2 + colors and numbers:
+            return fields
     return None
 
 

@@ -88,7 +88,7 @@ class NiftiFile(ImageFile):
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read volumes ``start:stop`` as stored: (time, z, y, x), no scaling, no copy."""
         shape = (stop - start, *self.grid.shape)
-        slab = np.empty(math.prod(shape) * np.dtype(self.dtype).itemsize, np.uint8)
+        slab = self._buffer(math.prod(shape) * np.dtype(self.dtype).itemsize)
         self.source.read_at(
             self.offset + start * self.frame_bytes, slab.data, last=stop == self.frames
         )
@@ -110,7 +110,7 @@ class NiftiFile(ImageFile):
 
         watchers = current_watchers()
         step = slab_frames or self.slab_frames()
-        buffers = [np.empty(step * self.frame_bytes, np.uint8) for _ in range(2)]
+        buffers = [self._buffer(step * self.frame_bytes) for _ in range(2)]
         starts = range(0, self.frames, step)
         with (
             self.source.open() as file,
@@ -139,6 +139,16 @@ class NiftiFile(ImageFile):
                 yield start, slab
                 for watcher in watchers:
                     watcher(len(slab))
+
+    def _buffer(self, size: int) -> np.ndarray:
+        """Room for voxels. What is never filled takes no memory, however large."""
+        try:
+            return np.empty(size, np.uint8)
+        except (MemoryError, ValueError) as error:
+            raise DaskroiError(
+                f"{self.source.shown}: {size} bytes of it, of shape {self.shape}, do not fit into "
+                "memory. Check that the image is as large as its header says; smaller chunks help."
+            ) from error
 
     @property
     def _end(self) -> int:
