@@ -59,6 +59,7 @@ def bids(
         return
     from daskroi.batch import extract_cohort
     from daskroi.cohort import describe_runs, find_runs
+    from daskroi.outputs import check_folder
     from daskroi.summary import Summary
 
     chosen = {name: options.pop(name) or None for name in SELECTING}
@@ -94,6 +95,7 @@ def bids(
     if dry_run:
         click.echo(extract_cohort(runs, given, out, dry_run=True, **told).describe())
         return
+    check_folder(out, storage_options)  # before processes are started
     with _client(**running) as client:
         done = extract_cohort(runs, given, out, client=client, **told)
     assert isinstance(done, Summary)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from daskroi.errors import DaskroiError
 from daskroi.grid import Grid
 
-__all__ = ["Box", "ImageFile", "current_watchers", "watch_slabs"]
+__all__ = ["Box", "ImageFile", "StreamEndedError", "current_watchers", "watch_slabs"]
 
 Box = tuple[slice, slice, slice, slice]
 
@@ -24,11 +25,15 @@ SLAB_BYTES = 16 << 20
 _watchers: list[Callable[[int], None]] = []
 
 
+class StreamEndedError(DaskroiError):
+    """A watcher has ended a stream: of the image nothing is wrong."""
+
+
 @contextmanager
 def watch_slabs(watcher: Callable[[int], None]) -> Iterator[None]:
     """Call ``watcher`` with the number of frames of every slab, for streams that begin meanwhile.
 
-    For progress bars, in this process; a watcher that raises ends the stream.
+    For progress bars, in this process; a watcher ends the stream by a `StreamEndedError`.
     """
     _watchers.append(watcher)
     try:

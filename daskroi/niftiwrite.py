@@ -167,6 +167,8 @@ def _named(url: str) -> Iterator[None]:
         if not isinstance(error, OSError) and not is_url(url):
             raise
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+        if isinstance(error, FileNotFoundError) and is_url(url):
+            reason = "there is no such bucket"
         raise DaskroiError(
             f"{shown(url)}: cannot be written ({reason}). Nothing was left; give another path, "
             "make room, or check your permissions."

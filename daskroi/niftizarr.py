@@ -105,6 +105,7 @@ class ZarrImage(ImageFile):
         found = tried(location, options, lambda: Metadata.read(location, options))
         if found is None:
             raise absent(location, options)
+        found.check_version(name)
         head = nifti_head(found.nifti, name)
         fields = header_fields(
             parse_header(head, name), name, lambda: read_sidecar_t_r(location, options)

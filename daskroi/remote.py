@@ -286,7 +286,9 @@ def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool
             )
         what = "writing" if writing else "reading"
         return DaskroiPermissionError(f"{shown(url)}: the server forbids {what} it. {remedy}")
-    not_there = isinstance(error, FileNotFoundError) and not _passes(error)
+    # fsspec says "not found" of a server whose certificate is none as well
+    unsafe = any("SSL" in kind or "Certificate" in kind for kind in kinds)
+    not_there = isinstance(error, FileNotFoundError) and not _passes(error) and not unsafe
     if status in (404, 410) or (status is None and not_there):
         if writing:
             return DaskroiNotFoundError(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, brief, warn
 from daskroi.header import checked_offset, parse_header
 from daskroi.remote import retried
 from daskroi.urls import StorageOptions, is_url, scrubbed, shown
@@ -24,6 +26,18 @@ _T = TypeVar("_T")
 
 # along which a NIfTI-Zarr array may have axes; a channel axis can only be of length 1
 AXES = "tczyx"
+# of which axes, levels and their place in the attributes are known
+OME_VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
+# what Zarr and its codecs raise; of what is an OSError, only this is about the data
+DAMAGE = (
+    BadGzipFile,
+    zlib.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+)
 PAIR_MAGIC = {b"ni1\0": b"n+1\0", b"ni2\0": b"n+2\0"}
 # codecs of numcodecs that decode to Python objects; the first runs what it decodes
 OBJECT_CODECS = frozenset(
@@ -117,6 +131,17 @@ class Metadata:
             blosc=array.shards is None and packers in (["BloscCodec"], ["Blosc"]),
             nifti=nifti,
         )
+
+    def check_version(self, name: str) -> None:
+        """Warn of an OME-Zarr whose axes and levels may mean something else."""
+        ome = self.attrs.get("ome", self.attrs)
+        scales = ome.get("multiscales") or [{}]
+        version = ome.get("version", scales[0].get("version", "0.5"))
+        if version not in OME_VERSIONS:
+            warn(
+                f"{name}: OME-Zarr version {brief(version)} is not known, and is read as 0.5. "
+                "Compare with the image it was made of, or convert that again."
+            )
 
     @property
     def whole(self) -> bool:
@@ -222,9 +247,9 @@ def tried(location: str, options: StorageOptions, work: Callable[[], _T]) -> _T:
     def checked() -> _T:
         try:
             return work()
-        except (DaskroiError, OSError):
+        except DaskroiError:
             raise
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        except DAMAGE as error:
             # Blosc raises RuntimeError, and so does a session that was closed
             deep = isinstance(error, RecursionError)  # of brackets in a document
             if isinstance(error, RuntimeError) and not deep and "compress" not in str(error):

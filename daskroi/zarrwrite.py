@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
-from daskroi.imagefile import ImageFile
+from daskroi.imagefile import ImageFile, StreamEndedError
 from daskroi.niftizarr import ZarrImage
 from daskroi.remote import retried
 from daskroi.urls import StorageOptions, is_url, located, shown
@@ -114,7 +115,13 @@ def to_zarr(
     with claimed(location, options, plan, overwrite) as target:
         if target is None:
             return False
-        _write_voxels(source, layout, target)
+        try:
+            _write_voxels(source, layout, target)
+        except DamagedSourceError as error:
+            if not is_url(target.place):
+                # it would be in the way of the conversion of a whole copy
+                shutil.rmtree(target.place, ignore_errors=True)
+            raise error.error from error.error.__cause__
         stored = np.frombuffer(_stored_head(source.head), np.uint8)
         layout.create_header(target.store("nifti"), len(stored))[:] = stored
         name = os.path.basename(target.name.rstrip("/")).removesuffix(".zarr").removesuffix(".nii")
@@ -160,6 +167,26 @@ class Source:
     def dtype(self) -> str:
         """As stored, with the byte order of the header."""
         return self.fields["dtype"]
+
+
+class DamagedSourceError(Exception):
+    """A file on disk cannot be read to its end: going on later will not help."""
+
+    def __init__(self, error: DaskroiError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _read(slabs: Generator[tuple[int, np.ndarray]], name: str) -> Generator[tuple[int, np.ndarray]]:
+    """The same slabs; what is wrong with a file told apart from what is wrong with the target."""
+    try:
+        yield from slabs
+    except StreamEndedError:
+        raise
+    except DaskroiError as error:
+        if is_url(name):  # a connection may be better next time
+            raise
+        raise DamagedSourceError(error) from error
 
 
 def check_apart(source: Source, location: str) -> None:
@@ -277,7 +304,8 @@ def _write_voxels(source: Source, layout: Layout, target: Target) -> None:
     for rows in _bands(layout, unit * frame):
         whole = rows == slice(0, layout.shape[-3])
         # what is long in time is gathered from small slabs, for there are two of these
-        with closing(source.slabs(step if whole and step * frame <= WRITE_BYTES else 0)) as slabs:
+        slab = step if whole and step * frame <= WRITE_BYTES else 0
+        with closing(_read(source.slabs(slab), source.name)) as slabs:
             for start, part in _gathered(slabs, rows, step, n_time):
                 target.check()
                 box = (slice(start, start + len(part)), rows, *map(slice, (0, 0), part.shape[2:]))
