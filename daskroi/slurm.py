@@ -21,7 +21,7 @@ from distributed import Security
 from distributed.deploy.adaptive import Adaptive
 from distributed.utils import get_ip
 
-from daskroi.engines import Engine, Wanted, check_names
+from daskroi.engines import PROFILE, Engine, Wanted, check_names
 from daskroi.errors import DaskroiError
 
 __all__ = ["JobKeeper", "own_address", "start_slurm"]
@@ -65,6 +65,7 @@ def start_slurm(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
     security = _in_files(wanted.security, shared, owned)
     extra = list(options.pop("worker_extra_args", None) or _configured("worker-extra-args"))
     prologue = list(options.pop("job_script_prologue", None) or _configured("job-script-prologue"))
+    prologue.insert(0, f"export {PROFILE}=${{{PROFILE}:-False}}")
     scheduler = {"dashboard_address": "127.0.0.1:0"} | _configured("scheduler-options", {})
     scheduler |= options.pop("scheduler_options", {})
     if not given["interface"] and not {"host", "interface"} & set(scheduler):

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
 from daskroi.job import Job, Work, run_job
@@ -29,6 +29,8 @@ __all__ = ["ClusterWindow", "LostClusterError", "ThreadWindow", "Window"]
 PER_THREAD = 2
 FEWEST = 8
 SECONDS_BETWEEN_LOOKS = 2.0
+# workers are paused, and none computes: what they hold is not of runs, and does not go
+SECONDS_PAUSED = 60.0
 
 
 class LostClusterError(DaskroiError):
@@ -72,6 +74,8 @@ class ThreadWindow(Window):
     work : Work
     threads : int, optional
         Runs at once; a thread per core if not given.
+    most : int, optional
+        Runs that are under way or wait; one more than threads if not given.
     """
 
     def __init__(self, work: Work, threads: int | None = None, most: int | None = None) -> None:
@@ -150,6 +154,7 @@ class ClusterWindow(Window):
         # one group for the scheduler's bookkeeping, however many runs there are
         self._group = f"daskroi-run-{uuid.uuid4().hex}"
         self._looked = -math.inf
+        self._moved = time.monotonic()  # when something was last seen to go on
         self._threads = 0
         self.where = ""
         self._shared = client.submit(
@@ -168,9 +173,27 @@ class ClusterWindow(Window):
             threads = self._client.nthreads()
         except (OSError, TimeoutError, ValueError, RuntimeError):
             return  # `next` says what is lost
+        self._check_paused()
         self._threads = sum(threads.values())
         count = len(threads)
         self.where = f"{count} worker{'' if count == 1 else 's'}, {self._threads} threads"
+
+    def _check_paused(self) -> None:
+        """Raise when nothing goes on because workers are paused: it would be so for ever."""
+        try:
+            paused = self._client.run_on_scheduler(_paused)
+        except (OSError, TimeoutError, ValueError, RuntimeError):
+            return
+        if not paused:
+            self._moved = time.monotonic()
+        elif time.monotonic() - self._moved > SECONDS_PAUSED:
+            used, limit = max(paused)
+            raise DaskroiError(
+                f"{self._client.scheduler.address}: nothing goes on, workers ({len(paused)}) are "
+                f"paused for want of memory: without a run, one has {used / 1e6:.0f} of its "
+                f"{limit / 1e6:.0f} MB in use. Give workers more memory (memory=, --mem), or have "
+                "fewer of them."
+            )
 
     @property
     def full(self) -> bool:
@@ -203,6 +226,7 @@ class ClusterWindow(Window):
             The scheduler is gone.
         """
         if not self._ready:
+            self._look()
             self._gather(timeout)
         return self._ready.popleft() if self._ready else None
 
@@ -222,6 +246,8 @@ class ClusterWindow(Window):
         done = [(p, future) for p, future in done if future.status not in ("lost", "pending")]
         if not done or any(future.status == "cancelled" for _, future in done):
             self._check(certainly=bool(done))
+        if done:
+            self._moved = time.monotonic()
         finished = [(p, future) for p, future in done if future.status == "finished"]
         # one question to the workers for all: 1 ms each otherwise
         with self._lost_said():
@@ -286,6 +312,15 @@ class ClusterWindow(Window):
                 self._client.cancel(futures, force=True)
             except (OSError, TimeoutError, RuntimeError):
                 return  # with the scheduler, the tasks are gone as well
+
+
+def _paused(dask_scheduler: Any) -> list[tuple[int, int]]:
+    """Memory and its limit of workers that are paused, where no worker computes."""
+    workers = list(dask_scheduler.workers.values())
+    if any(w.executing for w in workers):
+        return []
+    paused = [w for w in workers if w.status.name == "paused"]
+    return [(int(w.metrics.get("memory", 0)), int(w.memory_limit or 0)) for w in paused]
 
 
 def _packed(work: Work) -> bytes:
