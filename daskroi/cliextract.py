@@ -185,12 +185,16 @@ def _stale(
 ) -> list[str]:
     """Atlases whose results have to be made, and a word about those that were there."""
     from daskroi import store
+    from daskroi.sidecar import check_no_input
 
     stale = []
     for name, result in lazy.items():
+        paths = store.output_paths(
+            result, out, prefix, storage_options=told[name]["storage_options"]
+        )
+        check_no_input(paths.all, told[name]["inputs"])
         changed = store.differences(result, out, prefix, **told[name])
-        options = told[name]["storage_options"]
-        path = store.output_paths(result, out, prefix, storage_options=options).timeseries
+        path = paths.timeseries
         if changed == [] and not overwrite:
             say("Note", f"{path}: up to date, skipped.")
             continue

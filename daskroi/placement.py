@@ -118,7 +118,7 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
     try:
         image = open_image(mask, storage_options=storage_options)
     except DaskroiError as error:
-        if isinstance(mask, str | os.PathLike):  # then it is named
+        if isinstance(mask, str | os.PathLike) and os.fspath(mask):  # then it is named
             raise
         raise type(error)(f"mask_img: {error}") from error
     source = str(image.attrs.get("source", image.name or "the mask"))

@@ -105,7 +105,9 @@ def report(
     """
     if ts is None and atlas is None:
         raise DaskroiError("A report is of series or of an atlas. Give ts or atlas.")
-    if n_frames is not None and not (isinstance(n_frames, int | np.integer) and n_frames > 0):
+    if n_frames is not None and not (
+        isinstance(n_frames, int | np.integer) and 0 < n_frames < 2**31
+    ):
         raise DaskroiTypeError(
             f"n_frames={brief(n_frames)} is not a number of frames. Give that of the run before "
             "censoring, or None."
@@ -224,7 +226,7 @@ def read_confound_table(
             f"confounds is a {type(confounds).__name__} of shape {values.shape}. Give a table, a "
             "row per frame."
         )
-    values = values.reshape(len(values), -1)
+    values = values[:, None] if values.ndim == 1 else values
     return pd.DataFrame(values, columns=[f"confound {i}" for i in range(values.shape[1])])
 
 

@@ -18,7 +18,7 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.jsontext import from_json
 from daskroi.outputs import as_target, read_text
 from daskroi.remote import identify
-from daskroi.urls import StorageOptions, is_url, shown
+from daskroi.urls import StorageOptions, is_url, same_file, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NUMERICS",
     "changed",
+    "check_no_input",
     "fingerprints",
     "identity_of",
     "read_sidecar",
@@ -120,6 +121,25 @@ def fingerprints(
     return {role: [_fingerprint(p, options) for p in paths] for role, paths in given.items()}
 
 
+def check_no_input(written: Iterable[Any], inputs: Mapping[str, Any]) -> None:
+    """Refuse to write a result onto a file that it is made of.
+
+    Examples
+    --------
+    >>> check_no_input(["out/a_timeseries.tsv"], {"confounds": ["out/../out/a_timeseries.tsv"]})
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: out/a_timeseries.tsv: is an input, and a result would replace ...
+    """
+    given = [path for paths in inputs.values() if paths is not None for path in _listed(paths)]
+    for path in map(str, written):
+        if any(same_file(path, str(one)) for one in given):
+            raise DaskroiError(
+                f"{shown(path)}: is an input, and a result would replace it. Give another folder "
+                "for the results (--output)."
+            )
+
+
 def sidecar_of(
     result: xr.DataArray,
     inputs: Mapping[str, Any] | None = None,
@@ -211,7 +231,7 @@ def read_sidecar(path: Any) -> dict[str, Any]:
     except DaskroiError:
         raise
     except (OSError, ValueError) as error:
-        raise DaskroiError(f"{path}: cannot be read as JSON ({error}).") from error
+        raise DaskroiError(f"{path}: cannot be read as JSON ({error}). Make it again.") from error
     if not isinstance(found, dict):
         raise DaskroiError(f"{path}: is not a sidecar, which is a JSON object.")
     return found

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.entities import checked_name
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import as_target, check_folder, exists, read_text, write_together
-from daskroi.sidecar import changed, identity_of, read_sidecar, sidecar_of, to_json
-from daskroi.tsv import cells, column_names, numbers, rows_of, table_text
+from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
+from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -153,14 +153,14 @@ def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
         names = sorted(path.name for path in folder.iterdir())
     except (OSError, ValueError):  # the latter of a NUL in a table
         return {}
-    found = (match for name in names if (match := re.fullmatch(pattern, name)))
     return {
         (match[2], match[3]): Written(
             folder / f"{match[1]}{match[3]}_timeseries.tsv",
             folder / f"{match[1]}coverage_bold.tsv",
-            folder / match[0],
+            folder / name,
         )
-        for match in found
+        for name in names
+        if (match := re.fullmatch(pattern, name))
     }
 
 
@@ -298,6 +298,7 @@ def write_run(
         raise DaskroiTypeError("The result is lazy and has no numbers yet. Call compute() first.")
     sidecar = sidecar_of(result, inputs, n_frames, sources, storage_options) | dict(more or {})
     paths = output_paths(result, out, prefix, storage_options=storage_options)
+    check_no_input(paths.all, inputs or {})
     write_together(contents(result, paths, sidecar))
     return paths
 
@@ -353,18 +354,9 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
     """
     path = as_target(path, storage_options)
     sidecar = read_sidecar(path.with_suffix(".json"))
-    try:
+    doubt = "does not go with its sidecar, or that is not daskroi's"
+    with that_fits(path, doubt, "Extract this run again."):
         return _series(read_text(path), sidecar)
-    except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        if isinstance(error, DaskroiError):
-            raise
-        why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-        raise DaskroiError(
-            f"{path}: does not go with its sidecar, or that is not daskroi's "
-            f"({' '.join(why.split())}). Extract this run again."
-        ) from error
 
 
 def _series(text: str, sidecar: Mapping[str, Any]) -> xr.DataArray:

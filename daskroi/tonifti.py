@@ -15,7 +15,7 @@ from daskroi.errors import DaskroiError
 from daskroi.image import TIME, as_dims
 from daskroi.lazyimage import remembered
 from daskroi.niftiheader import file_dtype, header_bytes
-from daskroi.urls import checked_path, is_url, local_path, shown
+from daskroi.urls import checked_path, same_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -101,10 +101,8 @@ def _check_not_a_source(image: xr.DataArray, path: str | os.PathLike[str]) -> No
     """
     layers = getattr(getattr(image.data, "dask", None), "layers", {})
     files = [file.url for name in layers if (file := remembered(name)) is not None]
-    target = local_path(path)
     for url in files:
-        same = not is_url(url) and os.path.exists(target) and os.path.samefile(target, url)
-        if same or shown(target) == url:
+        if same_file(path, url):
             raise DaskroiError(
                 f"{url}: the image is read from this file, which is never overwritten. Give "
                 "another path."

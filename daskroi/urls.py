@@ -6,6 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -128,6 +129,22 @@ def checked_path(name: str, path: Any) -> str:
     return os.fspath(path)
 
 
+def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths or URLs are of one file; links are followed.
+
+    Examples
+    --------
+    >>> same_file("a/../bold.nii", "bold.nii"), same_file("s3://b/x.nii", "x.nii")
+    (True, False)
+    """
+    one, two = local_path(path), local_path(other)
+    if is_url(one) or is_url(two):
+        return shown(one) == shown(two)
+    with suppress(OSError):
+        return os.path.samefile(os.path.expanduser(one), os.path.expanduser(two))
+    return os.path.abspath(one) == os.path.abspath(two)
+
+
 def local_path(path: str | os.PathLike[str]) -> str:
     """The path that a ``file://`` URL stands for; paths and other URLs as they are.
 
@@ -141,7 +158,9 @@ def local_path(path: str | os.PathLike[str]) -> str:
         # it would be the current folder, and comes of a shell's variable that is not set
         raise DaskroiError("A path is empty. Give a path or URL; the current folder is '.'.")
     if "\0" in text:
-        raise DaskroiError(f"{shown(text)!r}: no path has a NUL character in it. Check where it is from.")
+        raise DaskroiError(
+            f"{shown(text)!r}: no path has a NUL character in it. Check where it is from."
+        )
     if not text.startswith("file://"):
         return text
     from urllib.request import url2pathname

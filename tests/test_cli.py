@@ -837,7 +837,7 @@ def test_unexpected_errors_are_one_line_unless_verbose(files, tmp_path, monkeypa
         raise DaskroiError("this\nfile: no.")
 
     monkeypatch.setattr(store, "write_run", refused)
-    check_error(invoke(*args), r"this file: no\.")
+    check_error(invoke(*args), r"this\\nfile: no\.")
     assert "Traceback" in invoke(*args, "-v").stderr
 
 
