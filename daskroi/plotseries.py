@@ -113,7 +113,7 @@ def _positions(ts: xr.DataArray, regions: Sequence[Any]) -> list[int]:
     names = names_of(ts)
     found = []
     for one in wanted:
-        where = names if isinstance(one, str) else ids
+        where: list[Any] = names if isinstance(one, str) else ids
         if one not in where:
             raise DaskroiError(
                 f"regions: {one!r} is not there. Use ids ({_some(ids)}) or names ({_some(names)})."
