@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 
-# characters of a message; the longest of ours, about an atlas that was looked for, has 1,400
-LONGEST = 2000
+# characters of a message; the longest of ours, about an atlas that was looked for in all folders
+# there are, has 1,400, and 2,500 where their paths are long
+LONGEST = 5000
 
 
 class DaskroiError(ValueError):
