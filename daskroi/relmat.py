@@ -17,10 +17,10 @@ import numpy as np
 
 import daskroi
 from daskroi.entities import checked_name
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import as_target, exists, read_text, write_together
 from daskroi.sidecar import read_sidecar, to_json
-from daskroi.tsv import cells, column_names, numbers, rows_of, table_text
+from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -320,19 +320,10 @@ def read_relmat(path: Any, *, storage_options: Mapping[str, Any] | None = None) 
     path = as_target(path, storage_options)
     # a sidecar that is not there is one thing, a damaged one another
     beside = path.with_suffix(".json")
-    try:
+    doubt = "is no connectome, or its sidecar not that of one"
+    with that_fits(path, doubt, "Write it again."):
         rows = rows_of(read_text(path))
         return _matrix(rows, read_sidecar(beside) if exists(beside) else {})
-    except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        if isinstance(error, DaskroiError):
-            raise
-        why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-        raise DaskroiError(
-            f"{path}: is no connectome, or its sidecar not that of one "
-            f"({' '.join(why.split())}). Write it again."
-        ) from error
 
 
 def _matrix(rows: list[list[str]], sidecar: Mapping[str, Any]) -> xr.DataArray:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError
 
-__all__ = ["MISSING", "cells", "check_tabs", "column_names", "numbers", "rows_of", "table_text"]
+__all__ = [
+    "MISSING",
+    "cells",
+    "check_tabs",
+    "column_names",
+    "numbers",
+    "rows_of",
+    "table_text",
+    "that_fits",
+]
 
 MISSING = "n/a"
 NAMELESS = ("", MISSING, "unknown")
@@ -113,3 +123,26 @@ def rows_of(text: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
     except csv.Error as error:
         raise ValueError(str(error)) from error
+
+
+@contextmanager
+def that_fits(path: Any, otherwise: str, remedy: str) -> Iterator[None]:
+    """Say of a table that is read inside ``with`` what does not fit it or its sidecar.
+
+    Examples
+    --------
+    >>> with that_fits("x.tsv", "is no table", "Write it again."):
+    ...     numbers(["a"])
+    Traceback (most recent call last):
+        ...
+    daskroi.errors.DaskroiError: x.tsv: is no table (could not convert string to float: 'a'). ...
+    """
+    try:
+        yield
+    except DaskroiError:
+        raise
+    except FileNotFoundError:
+        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        why = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+        raise DaskroiError(f"{path}: {otherwise} ({' '.join(why.split())}). {remedy}") from error
