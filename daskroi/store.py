@@ -132,11 +132,7 @@ def named_paths(folder: Target, prefix: str, atlas: str, strategy: str) -> Writt
 def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
     """Results of a run that are complete, by atlas and ``stat-``; none where there is no folder.
 
-    Parameters
-    ----------
-    out : Path or UPath
-    run : str
-        Folder below ``out``, and what names begin with: ``sub-01/func/sub-01_task-rest``.
+    ``run`` is a folder below ``out``, and what names begin with.
 
     Examples
     --------
@@ -148,17 +144,13 @@ def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
     if not {"", ".", ".."}.isdisjoint(parents):
         return {}  # runs.tsv may have come with the folder, and lead out of it
     folder = out.joinpath(*parents)
-    pattern = rf"({re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-)([A-Za-z0-9_]+)_timeseries\.json"
+    pattern = rf"{re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-([A-Za-z0-9_]+)_timeseries\.json"
     try:
         names = sorted(path.name for path in folder.iterdir())
     except (OSError, ValueError):  # the latter of a NUL in a table
         return {}
     return {
-        (match[2], match[3]): Written(
-            folder / f"{match[1]}{match[3]}_timeseries.tsv",
-            folder / f"{match[1]}coverage_bold.tsv",
-            folder / name,
-        )
+        (match[1], match[2]): named_paths(folder, prefix, match[1], match[2])
         for name in names
         if (match := re.fullmatch(pattern, name))
     }
@@ -354,8 +346,7 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
     """
     path = as_target(path, storage_options)
     sidecar = read_sidecar(path.with_suffix(".json"))
-    doubt = "does not go with its sidecar, or that is not daskroi's"
-    with that_fits(path, doubt, "Extract this run again."):
+    with that_fits(path, "does not go with its sidecar", "Extract this run again."):
         return _series(read_text(path), sidecar)
 
 
@@ -380,14 +371,14 @@ def _series(text: str, sidecar: Mapping[str, Any]) -> xr.DataArray:
         t_r = sidecar["RepetitionTime"]
         seconds = sidecar.get("StartTime", 0) + np.arange(len(values)) * t_r
         time = ("time", seconds, {"units": "s", "t_r": t_r})
-    coords = {
+    coords: dict[str, Any] = {
         "time": time,
         "region": np.array(regions["index"], dtype=np.int64),
         "region_name": ("region", np.array(regions["name"], dtype=object)),
         "n_voxels": ("region", np.array(regions["n_voxels"], dtype=np.int64)),
-        "coverage": ("region", np.array(regions["coverage"], dtype=np.float64)),
-        "size_mm3": ("region", np.array(regions["size_mm3"], dtype=np.float64)),
     }
+    for name in ("coverage", "size_mm3"):
+        coords[name] = ("region", np.array(regions[name], dtype=np.float64))
     attrs = {"recipe": json.dumps(sidecar["Recipe"])}
     return xr.DataArray(values, coords, ("time", "region"), name="timeseries", attrs=attrs)
 
