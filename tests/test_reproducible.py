@@ -22,6 +22,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import daskroi as dr
 from daskroi.onethread import one_thread
@@ -206,7 +207,8 @@ def test_matrices_by_any_number_of_threads(kind: str) -> None:
         xr.DataArray(rng.standard_normal((150, 50)), dims=("time", "region")).chunk()
         for _ in range(6)
     ]
-    expected = dr.connectome(runs, kind=kind).compute(scheduler="synchronous").values
+    with threadpool_limits(1, user_api="blas"):
+        expected = dr.connectome(runs, kind=kind).compute(scheduler="synchronous").values
     for _ in range(3):
         with ThreadPoolExecutor(4) as pool:  # as when workers' pools come and go
             many = list(
@@ -217,8 +219,6 @@ def test_matrices_by_any_number_of_threads(kind: str) -> None:
 
 
 def test_one_thread_is_put_back() -> None:
-    from threadpoolctl import threadpool_info
-
     def threads() -> list[int]:
         return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
 
