@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from daskroi.interrupt import exit_code
 from daskroi.terminal import Command, Option, say, shown_compute, storage_option, verbose_option
 
 __all__ = ["convert"]
@@ -127,10 +128,10 @@ def convert(
     )
     try:
         [written] = shown_compute([task], f"Converting {os.path.basename(shown(image))}", frames)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if shown(target).rstrip("/").endswith(".zarr"):
             say("Interrupted", "run it again, and it goes on where it was.", "yellow")
-            raise click.exceptions.Exit(130) from None
+            raise click.exceptions.Exit(exit_code(error)) from None
         raise
     if written:
         click.echo(shown(target))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from daskroi.errors import DaskroiError, DaskroiWarning
+from daskroi.interrupt import exit_code, interruptible
 from daskroi.paths import printable
 
 if TYPE_CHECKING:
@@ -115,8 +116,14 @@ def _is_path(arg: str) -> bool:
 class Group(click.Group):
     """Commands whose errors and warnings are one line each on stderr.
 
-    Exit codes: 0 all done, 1 an error, 2 a mistake in the command line (click's), 130 Ctrl-C.
+    Exit codes: 0 all done, 1 an error, 2 a mistake in the command line (click's), 130 Ctrl-C, 143
+    SIGTERM.
     """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as the command of a process."""
+        with interruptible():
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and say what went wrong."""
@@ -125,9 +132,9 @@ class Group(click.Group):
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as error:
             say("Interrupted", "nothing partial was left.", "yellow")
-            raise click.exceptions.Exit(130) from None
+            raise click.exceptions.Exit(exit_code(error)) from None
         except DaskroiError as error:
             _trace(ctx)
             say("Error", str(error), "red")

@@ -1,0 +1,83 @@
+"""How the command ends when it is told to: one line and an exit code, whatever it was doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Terminated", "at_once", "exit_code", "interruptible", "until_then"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LINE = b"Interrupted: nothing partial was left.\n"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as batch systems send it before they kill: cleaned up after as after Ctrl-C."""
+
+
+def exit_code(error: BaseException) -> int:
+    """What shells expect: 128 and the number of the signal.
+
+    Examples
+    --------
+    >>> exit_code(KeyboardInterrupt()), exit_code(Terminated())
+    (130, 143)
+    """
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+def at_once(number: int, _: Any) -> None:
+    """End the process here and now: there is nothing to clean up yet, or any more."""
+    os.write(2, LINE)
+    os._exit(128 + number)
+
+
+def until_then() -> None:
+    """Have both signals end the process at once, for while modules are imported, and at exit."""
+    for number in SIGNALS:
+        # ignored, as below nohup, it stays
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, at_once)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside ``with``, have the first signal raise, and the second not disturb the cleaning up.
+
+    The third ends the process at once.
+
+    Examples
+    --------
+    >>> try:
+    ...     with interruptible():
+    ...         signal.raise_signal(signal.SIGTERM)
+    ... except KeyboardInterrupt as error:
+    ...     print(exit_code(error))
+    143
+    """
+    came = 0
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal came
+        came += 1
+        if came == 1:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if came > 2:
+            at_once(number, frame)
+
+    before: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                there = signal.getsignal(number)
+                if there not in (signal.SIG_IGN, None):
+                    before[number] = there
+                    signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
