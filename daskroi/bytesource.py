@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import IO, TYPE_CHECKING, Any
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.inflate import fill, indexed_streams, inflated, inflating, streams
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
+from daskroi.inflate import (
+    MOST_BEHIND,
+    fill,
+    indexed_streams,
+    inflated,
+    inflating,
+    streams,
+    to_end,
+)
 from daskroi.rangereader import RangeReader
 from daskroi.remote import check_ranges, fetch, identify
 from daskroi.urls import StorageOptions, is_url, local_path, shown
@@ -235,8 +243,11 @@ class ByteSource:
         Reads on, so that the inflater gets to the checksum; not far, for what follows the image
         may be anything.
         """
-        if self.gzipped:
-            file.read(1 << 16)
+        if self.gzipped and not to_end(file):
+            warn(
+                f"{self.shown}: behind the image are more than {MOST_BEHIND >> 20} MiB of other "
+                "data, so its checksum was not compared. Save the image again."
+            )
         self.check_unchanged()
 
     def read(self) -> bytes:

@@ -15,7 +15,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["Streams", "fill", "indexed_streams", "inflated", "inflating", "skip", "streams"]
+__all__ = [
+    "Streams",
+    "fill",
+    "indexed_streams",
+    "inflated",
+    "inflating",
+    "skip",
+    "streams",
+    "to_end",
+]
+
+# bytes behind an image that are read to get to the checksum; 0.1 s
+MOST_BEHIND = 64 << 20
 
 
 def fill(file: Any, buffer: memoryview) -> int:
@@ -57,6 +69,26 @@ def skip(file: Any, count: int) -> bool:
             return False
         count -= got
     return True
+
+
+def to_end(file: Any) -> bool:
+    """Read on over what follows, to the end and so to the checksum; whether it was reached.
+
+    Not for ever: what follows may be a bomb.
+
+    Examples
+    --------
+    >>> import io
+    >>> to_end(io.BytesIO(b"abc"))
+    True
+    """
+    left = MOST_BEHIND
+    while left > 0:
+        piece = file.read(1 << 16)
+        if not piece:
+            return True
+        left -= len(piece)
+    return False
 
 
 def inflating(raw: Any) -> Any:
@@ -161,7 +193,7 @@ class Streams:
                 got = fill(file, buffer)
             whole = got == len(buffer)
             if whole and last:
-                file.read(1 << 16)  # over the end, where the checksum is
+                to_end(file)
             # a stream at its end serves nobody, and one that broke stands nobody knows where
             keep = whole and not last
         finally:
