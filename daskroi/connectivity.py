@@ -288,7 +288,8 @@ def to_correlation(matrix: Matrix) -> Matrix:
     """
     scale = 1.0 / np.sqrt(np.diag(matrix))
     # rounding may take two equal series above 1, where Fisher's z has no value
-    found = np.clip(matrix * scale * scale[:, None], -1.0, 1.0)
+    # one after the other, the factors would round differently above and below the diagonal
+    found = np.clip(matrix * (scale * scale[:, None]), -1.0, 1.0)
     np.fill_diagonal(found, 1.0)
     return found
 
