@@ -191,8 +191,9 @@ def extract_cohort(
         window = _window(client, work, max_in_flight, memory, stack)
         session.display = stack.enter_context(closing(show_progress(total, progress)))
         if cohort_zarr:
-            from daskroi.cohortzarr import CohortZarr, InOrder
+            from daskroi.cohortzarr import CohortZarr, InOrder, sole_writer
 
+            stack.enter_context(sole_writer(target))
             session.zarr = InOrder(CohortZarr(target))
         session.run(jobs, window, stop_on_first_crash)
     return session.summary()

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ import numpy as np
 from daskroi.errors import DaskroiError
 from daskroi.jsontext import from_json
 from daskroi.outputs import NotWrittenError, listed, read_text, remove_all, write
+from daskroi.partfiles import BusyError, alone_in
+from daskroi.runstable import LOGS
 from daskroi.store import read_timeseries
 from daskroi.unsaid import ignored
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from daskroi.outputs import Target
     from daskroi.store import Written
 
-__all__ = ["CohortZarr", "InOrder"]
+__all__ = ["CohortZarr", "InOrder", "sole_writer"]
 
 NAME = "cohort.zarr"
 # runs in a chunk of what is a few numbers for each; rewritten with every commit, so not many
@@ -41,6 +43,26 @@ RUNS_PER_CHUNK = 256
 RUNS_PER_COMMIT = 16
 PER_RUN = {"run": str, "n_frames": "i8", "t_r": "f8", "source_hash": str}
 PER_ATLAS = ("time", "region", "region_name", "coverage", "n_voxels", "size_mm3")
+
+
+@contextmanager
+def sole_writer(out: Target) -> Iterator[None]:
+    """Have the store below a folder to oneself, or raise; at a URL there are no locks."""
+    with ExitStack() as stack:
+        if isinstance(out, Path):
+            # not the lock of ``out`` itself, by which results come into place there
+            folder = out / LOGS
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(alone_in(folder, 0))
+            except BusyError:
+                raise DaskroiError(
+                    f"{out / NAME}: another process is writing it. Wait for it, or have no store "
+                    "(cohort_zarr, --output-format) made here."
+                ) from None
+            except OSError:
+                pass  # whether one may write there is said by who does
+        yield
 
 
 class CohortZarr:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from daskroi.cohortzarr import NAME, CohortZarr
+from daskroi.cohortzarr import NAME, CohortZarr, sole_writer
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.outputs import as_target
 from daskroi.runstable import merge_shards, read_runs
@@ -103,14 +103,15 @@ def build_cohort_zarr(out: Any, *, storage_options: Mapping[str, Any] | None = N
     wanted = max(counts, key=lambda kind: (counts[kind], len(kind)), default=frozenset())
     if not wanted:
         raise DaskroiError(f"{folder}: has no results. See runs.tsv there for the reasons.")
-    store = CohortZarr(folder)
     missing = []
-    for run, there in zip(runs, kinds, strict=True):
-        if wanted <= there:
-            store.add(run, _paths(folder, run, wanted))
-        else:
-            missing.append(run)
-    store.finish()
+    with sole_writer(folder):
+        store = CohortZarr(folder)
+        for run, there in zip(runs, kinds, strict=True):
+            if wanted <= there:
+                store.add(run, _paths(folder, run, wanted))
+            else:
+                missing.append(run)
+        store.finish()
     failed = int((table["status"] == "failed").sum())
     return Built(folder / NAME, len(runs) - len(missing), failed, missing)
 

@@ -321,7 +321,6 @@ def _extract_and_write(
         except DaskroiError as error:
             problem = problem or error  # of the series nothing is wrong
         if there:
-            sweep(paths.sidecar.parent, f"{job.prefix}_atlas-")
             write_together(texts)
         else:
             folder = job.name[: -len(job.prefix)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
-from daskroi.partfiles import alone_in, part_of, uninterrupted
+from daskroi.partfiles import alone_in, part_of, sweep, uninterrupted
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, local_path, shown
 
@@ -295,6 +295,7 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # or the table of one writer would stand beside the sidecar of another
         with alone_in(folder, SECONDS_TO_WAIT), uninterrupted():
+            sweep(folder, os.path.commonprefix([path.name for path in files]))
             _rename_all(files, last)
     except BaseException as error:
         if made:
