@@ -295,7 +295,7 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # or the table of one writer would stand beside the sidecar of another
         with alone_in(folder, SECONDS_TO_WAIT), uninterrupted():
-            sweep(folder, os.path.commonprefix([path.name for path in files]))
+            sweep(folder, last.name.partition("_stat-")[0])
             _rename_all(files, last)
     except BaseException as error:
         if made:
