@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -35,12 +35,13 @@ def high_variance_confounds(
     percentile: float = 2.0,
     detrend: bool = True,
     mask_img: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Principal components of the voxels that vary most: confounds from the image itself.
 
     Parameters
     ----------
-    image : path, nibabel image or DataArray
+    image : path, URL, nibabel image or DataArray
         The run, (time, z, y, x); see `daskroi.open_image`.
     n_confounds : int
         Number of components.
@@ -48,8 +49,10 @@ def high_variance_confounds(
         Share of voxels to take, in per cent: those with the highest mean square.
     detrend : bool
         Remove mean and linear trend of every voxel first.
-    mask_img : path, nibabel image or DataArray, optional
+    mask_img : path, URL, nibabel image or DataArray, optional
         Voxels to look at. The whole field of view if not given.
+    storage_options : mapping, optional
+        For fsspec, of URLs.
 
     Returns
     -------
@@ -80,14 +83,18 @@ def high_variance_confounds(
     import xarray as xr
     from dask.delayed import delayed
 
-    run = open_image(image)
+    run = open_image(image, storage_options=storage_options)
     n_time = run.sizes.get(TIME, 1)
     if n_time < 2:
         raise DaskroiError(
             "high-variance confounds need a run; this image has one volume. Leave them out."
         )
     if isinstance(n_confounds, bool) or not isinstance(n_confounds, Integral) or n_confounds < 1:
-        why = "leaves none" if n_confounds == 0 else "is no number of components"
+        why = (
+            "leaves none"
+            if isinstance(n_confounds, Integral) and n_confounds == 0
+            else "is no number of components"
+        )
         raise DaskroiError(f"n_confounds={brief(n_confounds)} {why}. Pass 1 or more.")
     share = isinstance(percentile, Real) and not isinstance(percentile, bool)
     if not share or not 0 <= percentile <= 100:
@@ -95,7 +102,9 @@ def high_variance_confounds(
             f"percentile={brief(percentile)} is not a share of voxels. Pass 0 to 100 per cent."
         )
     detrend = check_flag("detrend", detrend)
-    inside = None if mask_img is None else load_mask(mask_img).on(grid_of(run)).ravel()
+    inside = None
+    if mask_img is not None:
+        inside = load_mask(mask_img, storage_options).on(grid_of(run)).ravel()
     file = as_file(run)
     options = (n_confounds, percentile, detrend)
     if file is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,18 +26,26 @@ if TYPE_CHECKING:
 __all__ = ["resample", "smooth"]
 
 
-def smooth(image: Any, fwhm: Any, chunks: Any = "auto") -> xr.DataArray:
+def smooth(
+    image: Any,
+    fwhm: Any,
+    chunks: Any = "auto",
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
     """Smooth every volume of an image with a Gaussian.
 
     Parameters
     ----------
-    image : path, nibabel image or DataArray
+    image : path, URL, nibabel image or DataArray
         (time, z, y, x) or (z, y, x); see `daskroi.open_image`.
     fwhm : float, 3 floats, "fast" or None
         Full width at half maximum in mm, one for all axes or along (x, y, z). "fast" is nilearn's
         7-point kernel, whatever the voxel size. None gives the image back.
     chunks : "auto", int, str, tuple or dict
         How to open a path or a nibabel image; see `daskroi.open_image`. A DataArray keeps its own.
+    storage_options : mapping, optional
+        For fsspec, of a URL.
 
     Returns
     -------
@@ -71,7 +79,7 @@ def smooth(image: Any, fwhm: Any, chunks: Any = "auto") -> xr.DataArray:
     >>> bool(smoothed[0].std() < run.image[0].std())
     True
     """
-    image = open_image(image, chunks)
+    image = open_image(image, chunks, storage_options=storage_options)
     smoothing = Smoothing.of(checked_fwhm(fwhm, "fwhm"), grid_of(image))
     if smoothing is None:
         return image
@@ -141,14 +149,15 @@ def resample(
     *,
     clip: bool = True,
     chunks: Any = "auto",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.DataArray:
     """Bring every volume of an image to another grid.
 
     Parameters
     ----------
-    image : path, nibabel image or DataArray
+    image : path, URL, nibabel image or DataArray
         (time, z, y, x) or (z, y, x); see `daskroi.open_image`.
-    target : Grid, Atlas, path, nibabel image or DataArray
+    target : Grid, Atlas, path, URL, nibabel image or DataArray
         Whose grid to take.
     interpolation : {"continuous", "linear", "nearest"}
         "continuous" is a cubic spline, which overshoots at edges. "nearest" is for labels and
@@ -160,6 +169,8 @@ def resample(
         Of the result; see `daskroi.open_image`. "auto": time as in the image, in shorter chunks
         where the grid grows; an axis of space is cut only where the image's is, in blocks of as
         many voxels, but not narrow ones (see notes).
+    storage_options : mapping, optional
+        For fsspec, of URLs.
 
     Returns
     -------
@@ -197,8 +208,9 @@ def resample(
     """
     check_choice("interpolation", interpolation, tuple(ORDERS))
     check_choice("clip", clip, (True, False))
-    image = open_image(image)
-    whole = Resampling(grid_of(image), _target_grid(target), ORDERS[interpolation])
+    image = open_image(image, storage_options=storage_options)
+    grid = _target_grid(target, storage_options)
+    whole = Resampling(grid_of(image), grid, ORDERS[interpolation])
     if whole.source.same_as(whole.target):
         return image
     if not overlap(whole):
@@ -224,12 +236,14 @@ def resample(
     return result.assign_coords(kept)
 
 
-def _target_grid(target: Any) -> Grid:
+def _target_grid(target: Any, storage_options: Mapping[str, Any] | None) -> Grid:
     if isinstance(target, Grid):
         return target
     # by type, not by name: a DataArray has its coordinates as attributes
     grid = getattr(target, "grid", None)
-    return grid if isinstance(grid, Grid) else grid_of(open_image(target))
+    if isinstance(grid, Grid):
+        return grid
+    return grid_of(open_image(target, storage_options=storage_options))
 
 
 def _resampled(array: da.Array, whole: Resampling, clip: bool, chunks: Any) -> da.Array:

@@ -111,6 +111,26 @@ def test_building_reads_heads_only(names: dict[str, str], site: Server, image: s
     assert sent <= (1 << 16) + 1000, "the first 64 KiB and the sidecar"
 
 
+def test_images_that_are_smoothed_or_resampled_lie_anywhere(
+    folder: Path, names: dict[str, str], bucket: S3
+) -> None:
+    here, there = str(folder), bucket.url("data")
+    options = {"storage_options": bucket.options}
+    grid = dr.grid_of(dr.open_image(folder / names["nii"]))
+    coarse = dr.Grid.make((9, 10, 9), grid.matrix @ np.diag([2, 2, 2, 1]))
+    for work in (
+        lambda base, **o: dr.smooth(f"{base}/{names['nii']}", 6, **o),
+        lambda base, **o: dr.resample(f"{base}/{names['nii']}", coarse, "linear", **o),
+        lambda base, **o: dr.resample(
+            dr.make_image(np.ones(coarse.shape), coarse), f"{base}/{names['gz']}", "linear", **o
+        ),
+        lambda base, **o: dr.high_variance_confounds(
+            f"{base}/{names['nii']}", mask_img=f"{base}/{names['mask']}", **o
+        ),
+    ):
+        xr.testing.assert_equal(work(there, **options).compute(), work(here).compute())
+
+
 def _no_scheduler(*_: Any, **__: Any) -> None:
     raise AssertionError("something was computed")
 
