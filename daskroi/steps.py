@@ -15,7 +15,9 @@ __all__ = ["CleanSteps", "clamp_cutoffs"]
 
 FILTERS = ("butterworth", "cosine", False)
 STANDARDIZE = ("zscore_sample", "psc", None)
-BUTTERWORTH = ("order", "padlen", "padtype")
+# of `daskroi.filters.butterworth`
+BUTTERWORTH_DEFAULTS: dict[str, Any] = {"order": 5, "padlen": None, "padtype": "odd"}
+BUTTERWORTH = tuple(BUTTERWORTH_DEFAULTS)
 PADTYPES = ("odd", "even", "constant", None)
 
 
@@ -249,4 +251,5 @@ def _butterworth_options(options: object) -> tuple[tuple[str, Any], ...]:
                 f"{least}."
             )
         given[name] = int(value)
-    return tuple(sorted(given.items()))
+    # one spelling per meaning: what is the default is not said
+    return tuple(sorted((k, v) for k, v in given.items() if v != BUTTERWORTH_DEFAULTS[k]))
