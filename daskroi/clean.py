@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from daskroi.censor import kept_frames, sample_mask_to_bool, split_runs
 from daskroi.confounds import read_confounds
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief
 from daskroi.signals import apply_steps, check_steps, output_dtype
 from daskroi.steps import CleanSteps
 
@@ -95,6 +95,10 @@ def clean(
     steps = _steps(series, steps, options, runs)
     n_time, n_region = series.shape
     keep = sample_mask_to_bool(sample_mask, n_time, runs)
+    if columns is not None and confounds is None:
+        raise DaskroiError(
+            f"columns={brief(columns)} were chosen, but confounds were not given. Give both."
+        )
     table = None if confounds is None else _read(confounds, n_time, columns, keep)
     known = table if isinstance(table, np.ndarray) else None
     check_steps(steps, n_time, table is not None, known, keep, runs)

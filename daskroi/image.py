@@ -10,6 +10,7 @@ different grids has no geometry and is refused, instead of silently having the f
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,12 @@ def make_image(
             f"grid is a {type(grid).__name__}, not a Grid. Give that of an image, "
             "daskroi.grid_of(image), or make one: daskroi.Grid.make(shape, affine)."
         )
+    if name is not None and not isinstance(name, str):
+        raise DaskroiTypeError(f"name={brief(name)} is not a str. Give a name, or None.")
+    if attrs is not None and not isinstance(attrs, Mapping):
+        raise DaskroiTypeError(f"attrs={brief(attrs)} is not a dict. Give one, or None.")
     _check_seconds(t_r)
+    t_r = None if t_r is None else float(t_r)
     dims = {3: SPACE, 4: DIMS}.get(values.ndim)
     if dims is None:
         raise DaskroiError(

@@ -44,13 +44,17 @@ class Simulation:
     def __post_init__(self) -> None:
         for name in ("n_time", "n_regions", "seed"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral):
-                raise DaskroiTypeError(f"{name}={brief(value)} is not a whole number. Give one.")
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or abs(value) >= 2**31:
+                raise DaskroiTypeError(
+                    f"{name}={brief(value)} is not a whole number. Give a small one."
+                )
         sizes = ("t_r", "signal", "noise", "drift", "motion", "physio", "slope", "inter")
         for name in sizes:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise DaskroiTypeError(f"{name}={brief(value)} is not a number. Give one.")
+            object.__setattr__(self, name, float(value))
         # NIfTI-1 keeps them in 32 bits: work with what a reader will find
         for name in ("slope", "inter"):
             object.__setattr__(self, name, float(np.float32(getattr(self, name))))

@@ -15,7 +15,7 @@ from daskroi.errors import DaskroiError
 from daskroi.image import TIME, as_dims
 from daskroi.lazyimage import remembered
 from daskroi.niftiheader import file_dtype, header_bytes
-from daskroi.urls import checked_path, same_file
+from daskroi.urls import StorageOptions, checked_path, same_file
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,6 +86,7 @@ def to_nifti(
     from daskroi.niftiwrite import write_nifti
 
     checked_path("path", path)
+    StorageOptions(storage_options)
     image = as_dims(image)
     _check_not_a_source(image, path)
     head = header_bytes(image, dtype)
