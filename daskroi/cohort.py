@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from daskroi.entities import in_order
-from daskroi.errors import DaskroiError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, warn
 from daskroi.listing import list_folder, local_or_url
 from daskroi.paths import child_of, natural_key, printable, split_path
 from daskroi.search import FILTERED, Found, as_images, beside, search
@@ -101,6 +101,10 @@ def find_runs(
     >>> runs[["subject", "task", "space"]].values.tolist()
     [['01', 'rest', 'T1w']]
     """
+    if progress is not None and not callable(progress):
+        raise DaskroiTypeError(
+            f"progress is a {type(progress).__name__}. Give a function, or None."
+        )
     named = {
         "participant_label": participant_label,
         "session_id": session_id,

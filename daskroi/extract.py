@@ -126,7 +126,8 @@ def extract(
         averages over what is there), or NaN for its region in that frame. Resampling fills holes
         from around them and puts them back, as in nilearn.
     min_coverage : float, optional
-        Regions covered less than this fraction become NaN.
+        Regions covered less than this fraction become NaN; None, as for ``daskroi extract``: all
+        stay. ``daskroi bids`` has 0.5.
     spatial : {"auto", "fused", "voxelwise"}
         How images are resampled and smoothed. "fused" folds it into one sparse product per frame,
         for "mean" and "sum": the numbers are those of "voxelwise", every frame resampled and

@@ -185,8 +185,15 @@ def _local_folder(path: str) -> Folder:
             if link:
                 links.append(entry.name)
             file = entry.name.endswith(ZARR) or (link and entry.name.endswith(_FILES))
-            (files if file or not entry.is_dir() else folders).append(entry.name)
+            (files if file or not _is_folder(entry) else folders).append(entry.name)
     return Folder(path, tuple(files), tuple(folders), frozenset(links))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; of one to nothing it is False
+        return False
 
 
 def _listing_problem(path: str, error: OSError, root: str) -> str:

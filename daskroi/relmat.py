@@ -104,7 +104,7 @@ def stat_of(attrs: Mapping[Any, Any]) -> tuple[str, str]:
     z = attrs.get("transform", "none") != "none"
     shrunk = attrs.get("covariance", "empirical") != "empirical"
     keys: tuple[Any, ...] = ((kind, shrunk, z), (kind, z), kind)
-    for key in keys:
+    for key in keys if isinstance(kind, str) else ():
         if key in STATS:
             return STATS[key]
     raise DaskroiError(

@@ -165,10 +165,14 @@ def _take(found: Found, index: FolderIndex, above: list[FolderIndex], selection:
             continue
         found.see(_words(parts))
         by_run.setdefault(parts.key(), []).append((name, parts))
+
+    def rank(copy: tuple[str, BidsName]) -> tuple[bool, int]:
+        return _is_absent(index.folder, copy[0]), ending_rank(copy[0])
+
     for copies in by_run.values():
         fitting = [c for c in copies if selection.failed(_words(c[1])) is None]
         # also for those left out, so that their confounds are not called left over
-        (name, parts), *others = sorted(fitting or copies, key=lambda c: ending_rank(c[0]))
+        (name, parts), *others = sorted(fitting or copies, key=rank) if copies[1:] else copies
         run = index.pair(name, parts, above)
         if not fitting:
             found.ignored[FILTERED] += 1
@@ -176,13 +180,18 @@ def _take(found: Found, index: FolderIndex, above: list[FolderIndex], selection:
         for other, _ in others:
             reason = f"is a copy of {printable(name)}, which is taken"
             found.unpaired.append((child_of(index.folder.path, other), reason))
-        if name in index.folder.links and not os.path.exists(run.image):
+        if _is_absent(index.folder, name):
             run.problems.append("image: its content is not here, fetch it with 'datalad get'")
         found.runs.append(run)
     for name, parts in index.left_confounds():
         if selection.failed(parts.entities, _NOT_OF_RUN) is None:
             reason = "confounds without a preprocessed BOLD image in the same folder"
             found.unpaired.append((child_of(index.folder.path, name), reason))
+
+
+def _is_absent(folder: Folder, name: str) -> bool:
+    """Whether a file is a link to what is not there, as datalad leaves it."""
+    return name in folder.links and not os.path.exists(child_of(folder.path, name))
 
 
 _NOT_OF_RUN = PLACES | {"suffix", "extension", "datatype"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import dask.array as da
@@ -99,6 +100,10 @@ class TangentSpace:
     ) -> TangentSpace:
         """The space of covariances (run, region, other_region), its mean not computed yet."""
         found, measure = covariances
+        if not (isinstance(max_iter, Integral) and max_iter > 0):
+            raise DaskroiError(f"max_iter={max_iter!r} is no number of steps. Give 1 or more.")
+        if not (isinstance(tol, Real) and 0 <= tol < np.inf):
+            raise DaskroiError(f"tol={tol!r} is no tolerance. Give 0 or more.")
         if RUN not in found.dims or found.sizes[RUN] < 2:
             raise DaskroiError(
                 "kind='tangent' is about deviations from a group's mean, and this is a single run. "

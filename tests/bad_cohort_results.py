@@ -101,7 +101,7 @@ PLACES = (
 
 
 def table(name: str, says: str, spoil: Any) -> tuple[Bad, Bad, Bad]:
-    """A table of runs that is broken, for all that read it."""
+    """A table of runs that is broken, for all that read it; ``logs`` is where they lock."""
     return (
         Bad(
             f"group of {name}",
@@ -109,6 +109,7 @@ def table(name: str, says: str, spoil: Any) -> tuple[Bad, Bad, Bad]:
             lambda w: dr.build_cohort_zarr(w.made),
             "bids {data} {made} group",
             spoil,
+            leaves=r"made/logs",
         ),
         Bad(
             f"reports of {name}",
@@ -130,6 +131,7 @@ def result(name: str, says: str, spoil: Any) -> tuple[Bad, Bad]:
             lambda w: dr.build_cohort_zarr(w.made),
             "bids {data} {made} group",
             spoil,
+            leaves=r"made/logs",
         ),
         Bad(
             f"report of {name}",
@@ -177,6 +179,7 @@ RESULTS = (
         lambda w: dr.build_cohort_zarr(w.made),
         "bids {data} {made} group",
         zarr_of_somebody("made/cohort.zarr"),
+        leaves=r"made/logs",
     ),
     Bad(
         "report of an atlas mistyped",

@@ -50,6 +50,7 @@ TABLE = (
     url("401", r"/401/x.nii.gz: the server forbids reading it. Check", "{web}/401/x.nii.gz"),
     url("500", r"/500/x.nii.gz: the server answers with status 500. Try", "{web}/500/x.nii.gz"),
     url("that leads to itself", r"/loop/x.nii.gz: .* Try again, or check", "{web}/loop/x.nii.gz"),
+    url("that is cut short", r"/cut/x.nii: cannot be read .* Try", "{web}/cut/x.nii"),
     url("without ranges", r"/whole/x.nii.gz: .* whole file. Download it", "{web}/whole/x.nii.gz"),
     url(
         "of a page",

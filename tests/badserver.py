@@ -27,6 +27,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(302, b"", {"Location": self.path})
         elif what == "whole":  # knows no ranges
             self._answer(200, PAGE)
+        elif what == "cut":  # ends in the middle, whenever it is asked
+            self._answer(*self._part(), cut=True)
         else:  # a page where data should be, in ranges even
             self._answer(*self._part())
 
@@ -40,7 +42,9 @@ class _Handler(BaseHTTPRequestHandler):
         start, stop = int(first), min(int(last or len(PAGE)), len(PAGE) - 1) + 1
         return 206, PAGE[start:stop], {"Content-Range": f"bytes {start}-{stop - 1}/{len(PAGE)}"}
 
-    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
+    ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -48,14 +52,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             with contextlib.suppress(OSError):
-                self.wfile.write(body)
+                self.wfile.write(body[: len(body) // 2] if cut else body)
+            self.close_connection = cut
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass  # of clients that have gone; what it would print is taken for the command's words
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
     """Its address, on loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

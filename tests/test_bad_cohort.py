@@ -170,6 +170,34 @@ def test_a_bad_run_does_not_stop_the_others(bad: Bad, world: World):
     check_untouched(world, before, r"out(/.*)?")
 
 
+@pytest.mark.filterwarnings("ignore::daskroi.errors.DaskroiWarning")
+def test_odd_names_and_links_take_no_run_with_them(world: World):
+    func = world.image.parent
+    for name in ("sub-01_task-a\nb", "sub-01_task-ré st", "sub-01_sub-01_task-rest", ".sub-01"):
+        (func / f"{name}_desc-preproc_bold.nii.gz").write_bytes(world.image.read_bytes())
+    (func / world.image.name.removesuffix(".gz")).symlink_to("gone")
+    for name in ("participants.tsv", ".bidsignore", "dataset_description.json"):
+        (world.data / name).write_bytes(b"\xff\xfe[{")
+    (world.data / "sub-04").symlink_to("gone")
+    (world.data / "sub-05").symlink_to("sub-05")
+    (world.data / "sub-06").write_bytes(b"a file")
+    (world.data / "sub-02" / "up").symlink_to("..")
+    before = world.tree()
+    runs = dr.find_runs(world.data)
+    said = dr.describe_runs(runs)
+    assert "4 files: is no BIDS name" in said
+    assert "1 file: is a copy of" in said
+    assert "\nb_desc" not in said
+    done = world.cohort(runs)
+    assert (done.done, done.failed) == (2, 0)
+    check_untouched(world, before, r"out(/.*)?")
+
+
+def test_levels_of_logging_go_by_name():
+    with dr.connect("local", n_workers=1, processes=False, silence_logs="error") as client:
+        assert client.submit(abs, -1).result(30) == 1
+
+
 def test_another_version_of_ome_zarr_is_said(world: World):
     badworld.edited("x.nii.zarr/zarr.json", lambda d: d["attributes"]["ome"].update(version="9.9"))(
         world
