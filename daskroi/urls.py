@@ -88,9 +88,12 @@ class StorageOptions(Mapping[str, Any]):
             if isinstance(value, Mapping):
                 for name, inner in value.items():
                     yield from texts(inner, name in HARMLESS)
-            elif isinstance(value, list | tuple | set | frozenset):  # aiohttp.BasicAuth is a tuple
+            elif isinstance(value, list | tuple | set | frozenset):
                 for inner in value:
                     yield from texts(inner, harmless)
+                header = getattr(value, "encode", None)
+                if header is not None:  # aiohttp.BasicAuth, as it stands in a request
+                    yield from texts(header())
             elif isinstance(value, bytes):
                 yield from texts(value.decode("latin-1"), harmless)
             elif isinstance(value, str) and len(value) > 3:
