@@ -14,7 +14,7 @@ from daskroi.bytesource import STUBS
 from daskroi.datasetdownload import DownloadError, checksum_record, download
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, warn
 from daskroi.gzipindex import cache_folder
-from daskroi.urls import shown
+from daskroi.urls import checked_path, shown
 
 __all__ = ["DataFile", "fetch_files", "folders_of", "own_folder"]
 
@@ -89,6 +89,8 @@ def fetch_files(
     DaskroiWarning
         Not the best alternative was downloaded.
     """
+    if data_dir is not None:
+        data_dir = checked_path("data_dir", data_dir)
     for files in alternatives:
         found = [_find(file, data_dir) for file in files]
         if all(found):

@@ -297,6 +297,9 @@ MATRICES = (
         r"columns is an empty list. Leave",
         lambda w: dr.ConfoundRecipe.make(columns=[]),
     ),
+    Bad("atlas of no name", r"atlas_name='x' is not known. Use", lambda w: HARVARD_OXFORD("x")),
+    Bad("data of no subject", r"n_subjects=0 is no .* Give one", lambda w: CHILDREN(0)),
+    Bad("data in a number", r"data_dir is a int. Give", lambda w: CHILDREN(1, data_dir=5)),
     Bad(
         "phantom to a bucket",
         r"s3://b/x: a phantom goes to a folder on this machine. Give",
@@ -317,5 +320,6 @@ MATRICES = (
     ),
 )
 
+HARVARD_OXFORD, CHILDREN = dr.datasets.harvard_oxford, dr.datasets.development_fmri
 PHANTOM = dr.make_phantom((9, 11, 9), 5, n_regions=5)
 TABLE = (*PLACES, *RESULTS, *MATRICES)
