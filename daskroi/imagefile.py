@@ -110,6 +110,23 @@ class ImageFile(ABC):
             Not scaled, byte order as stored.
         """
 
+    def check_fits(self, size: int) -> None:
+        """Raise when so many bytes fit into no memory of this machine.
+
+        Linux hands out what it does not have, and ends the process when that is filled.
+        """
+        import psutil
+
+        if size > 1 << 30 and size > psutil.virtual_memory().total:
+            raise self.too_large(size)
+
+    def too_large(self, size: int) -> DaskroiError:
+        """The error for that."""
+        return DaskroiError(
+            f"{self.url}: {size} bytes of it, of shape {self.shape}, do not fit into memory. "
+            "Check that the image is as large as its header says; smaller chunks help."
+        )
+
     def slab_frames(self, slab_bytes: int = SLAB_BYTES) -> int:
         """Volumes in a slab of about ``slab_bytes``, at least one; whole chunks of the file."""
         stored = self.chunks[0] if self.chunks else 1

@@ -142,13 +142,11 @@ class NiftiFile(ImageFile):
 
     def _buffer(self, size: int) -> np.ndarray:
         """Room for voxels. What is never filled takes no memory, however large."""
+        self.check_fits(size)
         try:
             return np.empty(size, np.uint8)
-        except (MemoryError, ValueError) as error:
-            raise DaskroiError(
-                f"{self.source.shown}: {size} bytes of it, of shape {self.shape}, do not fit into "
-                "memory. Check that the image is as large as its header says; smaller chunks help."
-            ) from error
+        except MemoryError:
+            raise self.too_large(size) from None
 
     @property
     def _end(self) -> int:

@@ -6,6 +6,7 @@ stored, not scaled. Level 0 of a multi-resolution image is read. Zarr v2 and v3,
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -163,6 +164,9 @@ class ZarrImage(ImageFile):
 
     def read_box(self, box: Box) -> np.ndarray:
         """Read a part as stored; see `ImageFile`."""
+        itemsize = np.dtype(self.dtype).itemsize
+        for sizes in ([s.stop - s.start for s in box], self.stored_chunks):
+            self.check_fits(math.prod(sizes) * itemsize)
         where = dict(zip("tzyx", box, strict=True))
         select = tuple(where.get(axis, slice(0, 1)) for axis in self.axes)
         values = tried(self.location, self.options, lambda: self._array()[select])
