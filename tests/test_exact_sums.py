@@ -28,7 +28,7 @@ from daskroi.image import make_image
 from daskroi.kernels import REDUCERS, finalize, partial
 from daskroi.regions import PIECE, RegionIndex
 
-N = 4_000_000
+N = 2_000_000
 EPS = 2.0**-53
 
 
@@ -133,7 +133,7 @@ def test_float32_voxels_sum_as_exactly_as_double_can(name: str) -> None:
 @pytest.mark.parametrize("name", ["offset", "alternating", "falling"])
 @pytest.mark.parametrize("source", ["soft", "labels"])
 def test_through_chunks_of_space_and_their_tree(name: str, source: str) -> None:
-    truth = exact(name, N // 4)
+    truth = exact(name, N // 2)
     grid = Grid.make(truth.shape, np.diag([2.0, 2, 2, 1]))
     image = make_image(np.broadcast_to(truth.voxels.reshape(truth.shape), (2, *truth.shape)), grid)
     chunks = {"time": 1, "z": 3, "y": 150, "x": 170}

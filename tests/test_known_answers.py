@@ -115,7 +115,7 @@ def runs(draw: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("strategy", REDUCERS)
 @given(case=runs())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_region_values_are_those_of_long_double(
     strategy: str, case: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -25,7 +25,9 @@ import xarray as xr
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import daskroi as dr
+from daskroi.clidemo import N_REGIONS, N_TIME, SIZES
 from daskroi.onethread import one_thread
+from daskroi.store import run_prefix, write_run
 
 # the first has the time that runs took, the second shows it
 TIMED = ("file bids/runs.tsv", "file bids/index.html")
@@ -94,20 +96,30 @@ def _german(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.timeout(120)
-def test_the_demo_twice(tmp_path: Path) -> None:
-    """With one worker and with two: the run, its confounds, its series."""
-    found = []
-    for workers in ("1", "2"):
-        out = tmp_path / workers
-        command = [sys.executable, "-m", "daskroi", "demo", "--out", str(out), "--workers", workers]
-        subprocess.run(command, check=True, capture_output=True, timeout=100)
-        files = [p for p in sorted(out.rglob("*")) if p.is_file()]
+def test_the_demo_is_what_it_is_here(tmp_path: Path) -> None:
+    """On two workers of a cluster and in this process: the run, its confounds, its series."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    command = [sys.executable, "-m", "daskroi", "demo", "--out", str(there)]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    phantom = dr.make_phantom(SIZES["small"], N_TIME, n_regions=N_REGIONS)
+    paths = dr.write_phantom(here, phantom, gz=False)
+    atlas = dr.load_atlas(paths["atlas"], lut=paths["labels"])
+    columns = list(phantom.regressors)
+    cleaned = dr.extract(
+        paths["image"], atlas, detrend=True, confounds=paths["confounds"], columns=columns
+    ).compute()
+    write_run(cleaned, here / "timeseries", run_prefix(paths["image"]))
+    found = [
         # a sidecar names the inputs and when they were made
-        found.append(
-            {p.relative_to(out): p.read_bytes() for p in files if "series.json" not in p.name}
-        )
-    assert found[0] == found[1]
+        {
+            p.relative_to(out): p.read_bytes()
+            for p in out.rglob("*.*")
+            if "series.json" not in p.name
+        }
+        for out in (there, here)
+    ]
     assert len(found[0]) == 8
+    assert found[0] == found[1]
 
 
 # in one process
