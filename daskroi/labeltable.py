@@ -231,6 +231,11 @@ def _read_delimited(text: str, culprit: str) -> pd.DataFrame:
         raise DaskroiError(
             f"{culprit}: line {reader.line_num} cannot be read ({error}). Check the quotes."
         ) from error
+    if not rows:  # nothing but quotes and blanks
+        raise DaskroiError(
+            f"{culprit}: the label table is empty. Give columns 'index' and 'name', or leave it "
+            "out."
+        )
     return pd.DataFrame(rows[1:], columns=rows[0])
 
 

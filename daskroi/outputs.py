@@ -98,7 +98,10 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
         return Path(found._strip_protocol(url))
     from upath import UPath
 
-    return UPath(url, **dict(storage_options or {}))
+    try:
+        return UPath(url, **dict(storage_options or {}))
+    except ValueError as error:
+        raise DaskroiError(f"{shown(url)}: is no URL of a folder ({error}). Check it.") from error
 
 
 def check_folder(out: Any, storage_options: Mapping[str, Any] | None = None) -> None:
