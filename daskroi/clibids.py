@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -180,7 +180,29 @@ def _client(
         link = client.dashboard_link
         if link:
             say("Dashboard", link)
-        yield client
+        try:
+            yield client
+        except BaseException:
+            if to == "local":  # of workers that are ended in the middle, enough is said by one line
+                with suppress(Exception):
+                    client.run(_hushed, wait=False)
+                _hush()
+            raise
+
+
+async def _hushed() -> None:  # Dask does not wait for what is asynchronous
+    _hush()
+
+
+def _hush() -> None:
+    import logging
+
+    for name in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).propagate = False
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("distributed."):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _bytes(mem: str | None) -> int | None:
