@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["Terminated", "at_once", "exit_code", "interruptible", "until_then"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 LINE = b"Interrupted: nothing partial was left.\n"
 
 

@@ -192,7 +192,7 @@ def uninterrupted() -> Iterator[None]:
     came: list[tuple[int, Any]] = []
     try:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in map(int, (signal.SIGINT, signal.SIGTERM)):
                 handler = signal.getsignal(number)
                 if callable(handler):
                     before[number] = handler

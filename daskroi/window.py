@@ -189,7 +189,7 @@ class ClusterWindow(Window):
         elif time.monotonic() - self._moved > SECONDS_PAUSED:
             used, limit = max(paused)
             raise DaskroiError(
-                f"{self._client.scheduler.address}: nothing goes on, workers ({len(paused)}) are "
+                f"{getattr(self._client.scheduler, 'address', 'cluster')}: nothing goes on, workers ({len(paused)}) are "
                 f"paused for want of memory: without a run, one has {used / 1e6:.0f} of its "
                 f"{limit / 1e6:.0f} MB in use. Give workers more memory (memory=, --mem), or have "
                 "fewer of them."
