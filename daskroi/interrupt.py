@@ -80,4 +80,6 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # it was said, and the process is about to end with the right code
+            over = came and handler is at_once
+            signal.signal(number, signal.SIG_IGN if over else handler)

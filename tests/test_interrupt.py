@@ -182,8 +182,9 @@ def test_interrupted_at_any_moment_and_taken_up_again(commands, undisturbed, tmp
         code = 128 + abs(how[0])
         # 0: it was done before; -2: as Python ended, and shells say 130 then too
         assert ended.code in (0, code, -abs(how[0])), told
-        assert "Traceback" not in ended.said, told
-        assert "Error" not in ended.said, told
+        # Dask's own log, of a worker that is ended in the middle of a task
+        ours = [line for line in ended.said.splitlines() if " - distributed." not in line]
+        assert not [line for line in ours if "Traceback" in line or "Error" in line], told
         if ended.code > 0:
             assert ended.said.count("Interrupted: ") == 1, told
         assert ended.left == [], told

@@ -187,11 +187,10 @@ def soak(
     said: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[Noted]]:  # fmt: skip
     """Rounds until the time is up; what was noted, by process."""
-    from daskroi.cluster import connect
-
     import dask
 
     from daskroi import weights
+    from daskroi.cluster import connect
 
     noted: dict[str, list[Noted]] = {}
     with ExitStack() as stack:
