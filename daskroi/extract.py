@@ -201,6 +201,8 @@ def extract(
     atlases, several = named_atlases(atlas, storage_options)
     run = open_image(image, chunks, storage_options=storage_options)
     file = as_file(run)
+    if file is not None:  # before the atlas is brought to a grid that nothing can hold
+        file.check_fits(file.frame_bytes)
     grid = grid_of(run)
     mask = None if mask_img is None else load_mask(mask_img, storage_options)
     _warn_about_templates(atlases, run, file)

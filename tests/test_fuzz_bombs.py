@@ -1,0 +1,223 @@
+"""Small files that promise much, or unpack to much: refused soon, and in little memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import time
+import tracemalloc
+import urllib.request
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from images import OBLIQUE
+from niftis import nifti_bytes
+from servers import http_server
+
+import daskroi as dr
+from daskroi.errors import DaskroiError
+from daskroi.labeltable import read_label_table
+from daskroi.openimage import as_file
+from daskroi.placement import load_mask
+
+VALUES = np.arange(120).reshape(4, 3, 2, 5).astype("i2")
+HUGE = (30_000, 30_000, 30_000, 30_000)
+LABELS = nib.Nifti1Image((np.arange(24) % 5).reshape(4, 3, 2).astype("i2"), OBLIQUE)
+
+
+def refused(work: Callable[[], Any], seconds: float = 3.0, mebibytes: float = 40.0) -> str:
+    """The message; time of the processor and memory (NumPy's too) are bounded."""
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(DaskroiError) as caught:
+            work()
+        took, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert took < seconds
+    assert peak < mebibytes * (1 << 20)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def bomb(head: bytes, mebibytes: int) -> bytes:
+    """Gzip data: ``head``, then zeros. Of one block, written again and again: no time is lost."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    start = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return start + block * mebibytes
+
+
+DOORS: dict[str, Callable[[Path], Any]] = {
+    "image": lambda path: dr.open_image(path),
+    "extract": lambda path: dr.extract(path, LABELS).compute(scheduler="synchronous"),
+    "atlas": lambda path: dr.load_atlas(path),
+    "mask": load_mask,
+    "xarray": lambda path: dr.open_image(path, chunks=1),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("version", [1, 2])
+def test_1e15_voxels_are_refused_from_the_size_alone(
+    tmp_path: Path, door: str, version: int
+) -> None:
+    DOORS[door](_written(tmp_path / "small.nii", nifti_bytes(VALUES[..., 0])))  # imports
+    content = nifti_bytes(VALUES, version=version, shape=HUGE)
+    for name, packed in (("x.nii", content), ("x.nii.gz", gzip.compress(content))):
+        path = _written(tmp_path / name, packed)
+        message = refused(lambda path=path: DOORS[door](path), 1.0, 2)  # type: ignore[misc]
+        assert (
+            "expected 1620000000000000352 bytes" in message
+            or "promises" in message
+            or ("1620000000000000544" in message)
+        )
+
+
+def test_an_axis_of_1e18(tmp_path: Path) -> None:
+    shape = (1, 1, 1, 10**18)
+    path = _written(tmp_path / "x.nii", nifti_bytes(VALUES, version=2, shape=shape))
+    assert "not those of an image" in refused(lambda: as_file(path), 1.0, 2)
+
+
+def test_a_sparse_file_that_is_as_large_as_it_says(tmp_path: Path) -> None:
+    """It takes no room on the disk. A volume of 2 TB is said to fit into no memory."""
+    shape = (10_000, 10_000, 10_000, 1)
+    path = _written(tmp_path / "x.nii", nifti_bytes(VALUES, shape=shape)[:352])
+    os.truncate(path, 352 + 2 * 10_000**3)
+    assert "do not fit into memory" in refused(lambda: dr.load_atlas(path), 0.5, 2)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("chunk", [1, 100, 30_000])
+def test_1e15_voxels_in_zarr(tmp_path: Path, chunk: int, foreign: bool) -> None:
+    source = _written(tmp_path / "x.nii", nifti_bytes(VALUES))
+    place = tmp_path / "x.nii.zarr"
+    dr.to_zarr(source, place)
+    header = next(p for p in (place / "nifti").rglob("*") if p.is_file() and p.suffix == "")
+    header.write_bytes(nifti_bytes(VALUES, shape=HUGE)[: header.stat().st_size])
+    _edit(place / "0" / "zarr.json", "shape", HUGE)
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1] + [chunk] * 3}}
+    _edit(place / "0" / "zarr.json", "chunk_grid", grid)
+    if foreign:  # then chunks may be absent, and are zeros
+        group = json.loads((place / "zarr.json").read_text())
+        del group["attributes"]["daskroi"]
+        (place / "zarr.json").write_text(json.dumps(group))
+    as_file(place)
+    refused(lambda: dr.extract(place, LABELS).compute(scheduler="synchronous"))
+    refused(lambda: dr.load_atlas(place))
+    refused(lambda: load_mask(place))
+
+
+def _edit(path: Path, key: str, value: Any) -> None:
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {key: value}))
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 20])
+def test_an_image_stops_where_its_header_says(tmp_path: Path, size: int) -> None:
+    """4 GB and 1 TB of zeros behind 120 voxels: the voxels are read, the rest is not."""
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(bomb(nifti_bytes(VALUES), min(size, 4096)))
+    if size > 4096:
+        with path.open("ab") as file:  # more of the same, as a sparse file
+            file.truncate(1 << 30)
+    with pytest.warns(dr.DaskroiWarning, match="its checksum was not compared"):
+        series = dr.extract(path, LABELS, nan_policy="zero").compute(scheduler="synchronous")
+    began, before = time.process_time(), _resident()
+    with pytest.warns(dr.DaskroiWarning, match="its checksum was not compared"):
+        atlas = dr.load_atlas(path)
+    assert time.process_time() - began < 3
+    assert _resident() - before < 100 << 20
+    assert series.shape == (5, 4)
+    np.testing.assert_array_equal(series[0, 0], VALUES[..., 0].ravel()[1::5].mean())
+    assert len(atlas.table) == 5
+
+
+def test_an_image_that_promises_more_than_there_is(tmp_path: Path) -> None:
+    """As much as 4 MB of gzip could hold: it is inflated, to say so, and kept nowhere."""
+    content = nifti_bytes(VALUES, shape=(1000, 1000, 1000, 1))
+    path = _written(tmp_path / "x.nii.gz", gzip.compress(content) + bytes(4 << 20))
+    for work in (dr.load_atlas, lambda p: [*as_file(p).slabs()]):  # type: ignore[union-attr]
+        # room for two volumes that is never touched; RSS stays flat
+        before = _resident()
+        with pytest.raises(DaskroiError, match=r"truncated|corrupt|do not fit"):
+            work(path)
+        assert _resident() - before < 200 << 20
+
+
+def _resident() -> int:
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+TABLES: dict[str, Callable[[Path], Any]] = {
+    "x_timeseries.tsv.gz": lambda path: dr.load_confounds(path, "24P"),
+    "x.csv.gz": lambda path: dr.extract(LABELS, LABELS, confounds=path),
+    "run.json": lambda path: as_file(path.with_suffix(".nii")),
+    "atlas.xml": read_label_table,
+    "atlas.tsv.gz": read_label_table,
+    "lut.txt": read_label_table,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_inflate_to_gigabytes(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daskroi.bytesource.MOST_TEXT", 8 << 20)
+    _written(tmp_path / "run.nii", nifti_bytes(VALUES))
+    path = _written(tmp_path / name, bomb(b"<a>\tb\n", 4096))
+    assert "holds more than 8 MiB" in refused(lambda: TABLES[name](path))
+
+
+EVIL = """<?xml version="1.0"?>
+<!DOCTYPE atlas [{}]>
+<atlas><data><label index="0">{}</label></data></atlas>"""
+LAUGHS = '<!ENTITY a0 "ha">' + "".join(
+    f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12)
+)
+
+
+def test_xml_fetches_nothing(tmp_path: Path) -> None:
+    """External entities, an external DTD, parameter entities, XInclude, billion laughs."""
+    secret = _written(tmp_path / "secret.txt", b"hunter2")
+    with http_server(tmp_path) as server:
+        there = f"{server.url}/secret.txt"
+        documents = [
+            EVIL.format(f'<!ENTITY x SYSTEM "{there}">', "&x;"),
+            EVIL.format(f'<!ENTITY x SYSTEM "{secret.as_uri()}">', "&x;"),
+            EVIL.format(f'<!ENTITY % x SYSTEM "{there}"> %x;', "a"),
+            f'<!DOCTYPE atlas SYSTEM "{there}"><atlas><label index="0">a</label></atlas>',
+            f'<!DOCTYPE atlas PUBLIC "a" "{there}"><atlas><label index="0">a</label></atlas>',
+            EVIL.format(LAUGHS, "&a11;"),
+            EVIL.format(f'<!ENTITY x "{"a" * 100_000}">', "&x;" * 10_000),
+        ]
+        for document in documents:
+            for encoding in ("utf-8", "utf-16"):
+                path = _written(tmp_path / "atlas.xml", document.encode(encoding))
+                message = refused(lambda path=path: read_label_table(path))  # type: ignore[misc]
+                assert "DTD" in message or encoding == "utf-16"
+                assert "hunter2" not in message
+        include = (
+            '<atlas xmlns:xi="http://www.w3.org/2001/XInclude"><label index="0">'
+            f'<xi:include href="{there}" parse="text"/></label></atlas>'
+        )
+        table = read_label_table(_written(tmp_path / "atlas.xml", include.encode()))
+        assert table["name"].tolist() == ["unknown"]
+        assert server.requests == []
+        # the server does answer
+        assert urllib.request.urlopen(there).read() == b"hunter2"
