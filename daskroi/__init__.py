@@ -58,7 +58,7 @@ _HOMES = {
     "to_nifti": "tonifti",
     "to_zarr": "zarrwrite",
     "vec_to_sym_matrix": "connectome",
-    "write_phantom": "phantom",
+    "write_phantom": "phantomfiles",
     "write_relmat": "relmat",
 }
 
@@ -149,7 +149,8 @@ if TYPE_CHECKING:
     from daskroi.maps import MapsAtlas
     from daskroi.masker import NiftiLabelsMasker
     from daskroi.openimage import build_index, open_image
-    from daskroi.phantom import make_phantom, write_phantom
+    from daskroi.phantom import make_phantom
+    from daskroi.phantomfiles import write_phantom
     from daskroi.recipe import Recipe
     from daskroi.relmat import read_relmat, write_relmat
     from daskroi.report import report

@@ -77,7 +77,7 @@ def demo(out: str | None, size: str, workers: int, seed: int, dashboard: bool) -
 
     import daskroi as dr
     from daskroi import store
-    from daskroi.phantom import local_folder
+    from daskroi.phantomfiles import local_folder
 
     made = tempfile.mkdtemp(prefix="daskroi-demo-") if out is None else out
     folder = local_folder(made)

@@ -13,7 +13,8 @@ import pytest
 
 from daskroi.errors import DaskroiError
 from daskroi.image import grid_of
-from daskroi.phantom import make_phantom, write_phantom
+from daskroi.phantom import make_phantom
+from daskroi.phantomfiles import write_phantom
 
 SMALL = {"shape": (11, 13, 12), "n_time": 40, "n_regions": 7}
 
