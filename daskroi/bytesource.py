@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from daskroi.inflate import (
     streams,
     to_end,
 )
+from daskroi.localfile import look
 from daskroi.rangereader import RangeReader
 from daskroi.remote import check_ranges, fetch, identify
 from daskroi.urls import StorageOptions, is_url, local_path, shown
@@ -122,7 +122,7 @@ class ByteSource:
             check_ranges(url, options, size)
             start = _first_bytes(url, options, size, version)
         else:
-            url, size, version, start = _look(url)
+            url, size, version, start = look(url)
         name = shown(url)
         gzipped = start[:2] == GZIP_MAGIC
         if size == 0:
@@ -371,30 +371,6 @@ class ByteSource:
             file.seek(start)
             while chunk := file.read(HEAD_BYTES if self.remote else 4096):
                 yield chunk
-
-
-def _look(path: str) -> tuple[str, int, str, bytes]:
-    """Absolute path, size, version and first bytes of a local file."""
-    url = os.path.abspath(os.path.expanduser(path))
-    try:
-        status = os.stat(url)
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise DaskroiError(f"{url}: is {what}. Give the path of one file.")
-        with open(url, "rb") as file:
-            start = file.read(512)
-    except FileNotFoundError as error:
-        if os.path.islink(url):
-            raise DaskroiNotFoundError(
-                f"{url}: is a link to {os.readlink(url)!r}, which is not there. In a DataLad "
-                "or git-annex dataset, fetch the content with 'datalad get'."
-            ) from error
-        raise DaskroiNotFoundError(f"{url}: no such file. Check the path.") from error
-    except OSError as error:
-        raise DaskroiError(
-            f"{url}: cannot be read ({error.strerror}). Check the path and its permissions."
-        ) from error
-    return url, status.st_size, str(status.st_mtime_ns), start
 
 
 @lru_cache(maxsize=64)
