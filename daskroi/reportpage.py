@@ -125,6 +125,7 @@ class Report:
 
     Examples
     --------
+    >>> from daskroi import Report
     >>> report = Report("Run 1", notes=("No <image>.",), parameters={"strategy": "mean"})
     >>> "No &lt;image&gt;." in report.html
     True
