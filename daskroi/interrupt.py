@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +46,18 @@ def until_then() -> None:
         # ignored, as below nohup, it stays
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, at_once)
+    # first come, last called: when Python takes itself apart, its exit code stands
+    atexit.register(_no_more)
+
+
+def _no_more() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _again(number: int) -> None:
+    time.sleep(0.01)  # until the callback has returned
+    os.kill(os.getpid(), number)
 
 
 @contextmanager
@@ -70,6 +86,17 @@ def interruptible() -> Iterator[None]:
             at_once(number, frame)
 
     before: dict[int, Any] = {}
+    unraised = sys.unraisablehook
+
+    def lost(found: Any) -> None:
+        """Python drops what is raised in ``__del__`` and callbacks: it comes once more."""
+        nonlocal came
+        if not isinstance(found.exc_value, KeyboardInterrupt):
+            return unraised(found)
+        came = 0
+        # `threading` would take locks, which may be held where this came from
+        _thread.start_new_thread(_again, (exit_code(found.exc_value) - 128,))
+
     try:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
@@ -77,8 +104,12 @@ def interruptible() -> Iterator[None]:
                 if there not in (signal.SIG_IGN, None):
                     before[number] = there
                     signal.signal(number, handle)
+            if before:
+                sys.unraisablehook = lost
         yield
     finally:
+        if before:
+            sys.unraisablehook = unraised
         for number, handler in before.items():
             # it was said, and the process is about to end with the right code
             over = came and handler is at_once
