@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daskroi.entities import atlas_label, atlas_of
 from daskroi.errors import DaskroiError
 from daskroi.urls import shown
 
@@ -66,7 +67,7 @@ def _is_name(path: str) -> bool:
 def _known(spec: str, name: str | None) -> AnyAtlas | None:
     from daskroi import datasets
 
-    label = name or re.sub(r"[^A-Za-z0-9]", "", spec)
+    label = name or atlas_label(spec)
     schaefer = re.fullmatch(r"Schaefer(\d+)(?:x(7|17))?", spec)
     if schaefer:
         return datasets.schaefer(int(schaefer[1]), int(schaefer[2] or 7), name=label)
@@ -145,7 +146,7 @@ def atlases_of(
 
 
 def _keep(found: dict[str, Named], name: str, one: Named, option: str) -> None:
-    key = re.sub(r"[^A-Za-z0-9]", "", name)
+    key = atlas_label(name)
     if key in found:
         path, first = (shown(next(iter(files.values()))) for files in (one[1], found[key][1]))
         raise DaskroiError(
@@ -195,9 +196,7 @@ def _spheres(
     name, path = named(spec)
     frame = _read_seeds(path, storage_options)
     if name is None:
-        stem = os.path.splitext(os.path.basename(shown(path)))[0]
-        entity = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
-        name = entity[1] if entity else stem
+        name = atlas_of(os.path.splitext(os.path.basename(shown(path)))[0])
     try:
         return load_atlas(frame, radius=radius, name=name), path
     except DaskroiError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.atlas import Atlas, load_atlas
-from daskroi.entities import ENTITIES
+from daskroi.entities import ENTITIES, atlas_label
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.labeltable import read_label_table
 from daskroi.paths import fill_pattern
@@ -123,7 +122,7 @@ def cohort_atlases(
         pairs = [(key if several else one.name, one) for key, one in found.items()]
     atlases: dict[str, Any] = {}
     for name, one in pairs:
-        label = re.sub(r"[^A-Za-z0-9]", "", str(name))
+        label = atlas_label(name)
         if not label:
             raise DaskroiError(
                 f"An atlas is called {name!r}, which cannot name files. Use letters and digits."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from daskroi.entities import atlas_label
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.outputs import as_target, exists, write
 from daskroi.report import Report, report
@@ -238,7 +238,7 @@ def cohort_reports(
     """
     folder = as_target(out, storage_options)
     table = _runs(folder)
-    given = {re.sub(r"[^A-Za-z0-9]", "", name): atlas for name, atlas in (atlases or {}).items()}
+    given = {atlas_label(name): atlas for name, atlas in (atlases or {}).items()}
     there = {run: results_of(folder, run) for run in table["run"]}
     names = {name for found in there.values() for name, _ in found}
     if unknown := sorted(set(given) - names):

@@ -13,14 +13,19 @@ __all__ = [
     "DEVICES",
     "ENTITIES",
     "INDICES",
+    "OF_VOXELS",
     "PLACES",
     "BidsName",
+    "atlas_label",
+    "atlas_of",
     "checked_label",
     "checked_name",
     "entity_folder",
+    "entity_stem",
     "in_order",
     "long_name",
     "parse_name",
+    "plain_name",
     "present",
     "short_name",
 ]
@@ -71,6 +76,9 @@ INDICES = frozenset({"run", "echo", "flip", "inversion", "split", "chunk"})
 
 # where the voxels of a run lie, not which run it is
 PLACES = frozenset({"space", "cohort", "resolution", "density", "description", "echo"})
+
+# results of a run have no voxels
+OF_VOXELS = frozenset({"resolution", "density", "description"})
 
 # ASCII only: a look-alike from another script is another file, and some file systems fold them
 _LABEL = re.compile(r"[A-Za-z0-9+]+")
@@ -217,12 +225,66 @@ def checked_name(parameter: str, name: Any) -> str:
     return text
 
 
+def plain_name(text: str, *, ascii_only: bool = False) -> str:
+    """Letters, digits, ``_``, ``.``, ``+`` and ``-`` of a text, the rest as ``-``; may be empty.
+
+    Blanks and the like are a nuisance in shells, and impossible on some file systems.
+
+    Examples
+    --------
+    >>> plain_name("run 1 (final)"), plain_name("Häufig"), plain_name("Häufig", ascii_only=True)
+    ('run-1-final', 'Häufig', 'H-ufig')
+    """
+    return re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII if ascii_only else 0).strip("-.")
+
+
+def atlas_label(name: Any) -> str:
+    """What stands behind ``atlas-`` in names of results: letters and digits; may be empty.
+
+    Examples
+    --------
+    >>> atlas_label("Harvard-Oxford")
+    'HarvardOxford'
+    """
+    return re.sub(r"[^A-Za-z0-9]", "", str(name))
+
+
+def atlas_of(stem: str) -> str:
+    """The label of ``atlas-`` in a file's name without ending; without one, the name itself.
+
+    Examples
+    --------
+    >>> atlas_of("tpl-MNI_atlas-AAL_dseg"), atlas_of("aal")
+    ('AAL', 'aal')
+    """
+    entity = re.search(r"(?:^|_)atlas-([A-Za-z0-9+]+)", stem)
+    return entity[1] if entity else stem
+
+
 def present(entities: Mapping[str, Any]) -> dict[str, str]:
     """Those entities of a row of a table of runs that are there, in order, labels checked."""
     found = {e: entities[e] for e in in_order(e for e in ENTITIES if e in entities)}
     # None, or the NaN that some pandas operations make of it
     kept = {e: v for e, v in found.items() if v is not None and v == v and v != ""}
     return {e: checked_label(e, v) for e, v in kept.items()}
+
+
+def entity_stem(entities: Mapping[str, Any], without: Iterable[str] = ()) -> str:
+    """Entities by long names as they stand in a file name, in their order, but for some.
+
+    Raises
+    ------
+    DaskroiError
+        A label that cannot stand in a path.
+
+    Examples
+    --------
+    >>> entity_stem({"subject": "01", "acquisition": "x", "resolution": "2"}, OF_VOXELS)
+    'sub-01_acq-x'
+    """
+    return "_".join(
+        f"{short_name(e)}-{checked_label(e, v)}" for e, v in entities.items() if e not in without
+    )
 
 
 def entity_folder(entities: Mapping[str, Any]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from daskroi.entities import DEVICES, ENTITIES
+from daskroi.entities import DEVICES, ENTITIES, plain_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.job import Job
 from daskroi.places import output_prefixes
@@ -126,7 +125,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def _safe(name: str, followed_by: str = "") -> str:
-    text = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    text = plain_name(name)
     if not text:
         raise DaskroiError(f"runs: name {name!r} cannot name files. Use letters and digits.")
     # what results of a run "con" are called, con_atlas-…, is not among them

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daskroi.entities import atlas_of
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
+from daskroi.paths import stem_of
 from daskroi.regions import RegionIndex
 from daskroi.templates import template_of
 
@@ -35,7 +36,6 @@ __all__ = [
     "read_atlas_image",
     "run_like",
     "sparse_maps",
-    "stem_of",
 ]
 
 
@@ -381,17 +381,4 @@ def as_labels(
 
 
 def _short_name(url: str) -> str:
-    base = stem_of(url.replace("\\", "/").rsplit("/", 1)[-1])
-    entity = re.search(r"(?:^|_)atlas-([A-Za-z0-9+]+)", base)
-    return entity[1] if entity else base
-
-
-def stem_of(url: str) -> str:
-    """Path or name without the ending of an image file.
-
-    Examples
-    --------
-    >>> stem_of("atlas-AAL_dseg.nii.gz")
-    'atlas-AAL_dseg'
-    """
-    return re.sub(r"\.(nii|nii\.gz|nii\.zarr|zarr|mgz|mgh|hdr|img|img\.gz)$", "", url)
+    return atlas_of(stem_of(url.replace("\\", "/").rsplit("/", 1)[-1]))

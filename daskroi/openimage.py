@@ -16,6 +16,7 @@ from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
+from daskroi.paths import stem_of
 from daskroi.unsaid import kept_warnings
 from daskroi.urls import checked_path, is_url, local_path, shown
 
@@ -101,7 +102,9 @@ def open_image(
         return _by_chunk(image)
     file = as_file(image, storage_options, index=index)
     if file is not None:
-        return lazy_image(file, chunks, name=name or _stem(file.url))
+        return lazy_image(
+            file, chunks, name=name or stem_of(os.path.basename(file.url.rstrip("/")))
+        )
     return _in_memory(image, chunks, name)
 
 
@@ -148,15 +151,6 @@ def build_index(
     source = ByteSource.of(checked_path("image", image), storage_options)
     if source.gzipped:
         source.make_index()
-
-
-def _stem(url: str) -> str:
-    return (
-        os.path.basename(url.rstrip("/"))
-        .removesuffix(".gz")
-        .removesuffix(".zarr")
-        .removesuffix(".nii")
-    )
 
 
 def as_file(

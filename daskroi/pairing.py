@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from daskroi.entities import PLACES, BidsName, parse_name
 from daskroi.listing import Folder
-from daskroi.paths import child_of
+from daskroi.paths import child_of, stem_of
 
 __all__ = ["IMAGES", "FolderIndex", "Run", "candidates"]
 
@@ -67,17 +67,6 @@ def candidates(name: str) -> dict[str, list[str]]:
     found["mask"] = [f"{here}_desc-brain_mask{end}" for end in (".nii.gz", ".nii")]
     found["confounds"] = [f"{run}_desc-{desc}_{suffix}.tsv" for desc, suffix in CONFOUNDS]
     return found
-
-
-def stem_of(name: str) -> str:
-    """An image's name without ending; `parse_name` cuts at the first dot, which may be too early.
-
-    Examples
-    --------
-    >>> stem_of("my.run.nii.gz"), stem_of("sub-01_bold.nii.zarr")
-    ('my.run', 'sub-01_bold')
-    """
-    return next((name.removesuffix(end) for end in IMAGES if name.endswith(end)), name)
 
 
 class FolderIndex:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from daskroi.entities import ENTITIES, long_name, present, short_name
+from daskroi.entities import (
+    ENTITIES,
+    OF_VOXELS,
+    entity_stem,
+    long_name,
+    parse_name,
+    plain_name,
+    present,
+    short_name,
+)
 from daskroi.errors import DaskroiError
 
 __all__ = [
@@ -16,7 +26,9 @@ __all__ = [
     "fill_pattern",
     "natural_key",
     "printable",
+    "run_prefix",
     "split_path",
+    "stem_of",
     "without_query",
 ]
 
@@ -47,6 +59,35 @@ def split_path(path: str) -> tuple[str, str]:
     before, own, after = _links(path)
     folder, _, name = own.rstrip("/").rpartition("/")
     return f"{before}{folder or '/'}{after}", name
+
+
+def stem_of(path: str) -> str:
+    """Path or name of an image without ending; `parse_name` cuts at the first dot, often too early.
+
+    Examples
+    --------
+    >>> stem_of("my.run.nii.gz"), stem_of("sub-01_bold.nii.zarr"), stem_of("/data/aal.img")
+    ('my.run', 'sub-01_bold', '/data/aal')
+    """
+    return re.sub(r"(\.(nii|img|hdr|mgz|mgh))?(\.(gz|zarr))?\Z", "", path)
+
+
+def run_prefix(image: str | os.PathLike[str]) -> str:
+    """What output names begin with: the image's BIDS entities, else its name without ending.
+
+    ``res-``, ``den-`` and ``desc-`` are left out: they are of voxels.
+
+    Examples
+    --------
+    >>> run_prefix("sub-01_task-rest_space-MNI152NLin6Asym_res-2_desc-preproc_bold.nii.gz")
+    'sub-01_task-rest_space-MNI152NLin6Asym'
+    >>> run_prefix("/data/my run.nii")
+    'my-run'
+    """
+    name = os.path.basename(os.fspath(image).rstrip("/"))
+    found = parse_name(name)
+    prefix = entity_stem(found.entities, OF_VOXELS) if found else ""
+    return prefix or plain_name(stem_of(name)) or "image"
 
 
 def _links(url: str) -> tuple[str, str, str]:

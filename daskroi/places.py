@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from daskroi.entities import BidsName, checked_label, entity_folder, parse_name, short_name
+from daskroi.entities import (
+    OF_VOXELS,
+    BidsName,
+    entity_folder,
+    entity_stem,
+    parse_name,
+    plain_name,
+)
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.listing import exists, local_or_url
-from daskroi.pairing import stem_of
-from daskroi.paths import child_of, dataset_root, fill_pattern, printable, split_path, without_query
+from daskroi.paths import (
+    child_of,
+    dataset_root,
+    fill_pattern,
+    printable,
+    split_path,
+    stem_of,
+    without_query,
+)
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["atlas_for", "output_prefixes"]
-
-# results have no voxels
-OF_VOXELS = ("resolution", "density", "description")
 
 
 def atlas_for(
@@ -138,9 +148,6 @@ def output_prefixes(runs: pd.DataFrame) -> list[str]:
 def _prefix(image: str, name: BidsName | None, without: Iterable[str]) -> str:
     if name is None:
         # letters of other scripts too: look-alikes, and some file systems fold them
-        return (
-            re.sub(r"[^A-Za-z0-9_.+-]+", "-", stem_of(split_path(image)[1])).strip("-.") or "image"
-        )
+        return plain_name(stem_of(split_path(image)[1]), ascii_only=True) or "image"
     kept = {e: label for e, label in name.entities.items() if e not in without}
-    stem = "_".join(f"{short_name(e)}-{checked_label(e, label)}" for e, label in kept.items())
-    return "/".join(filter(None, (entity_folder(kept), stem or name.suffix)))
+    return "/".join(filter(None, (entity_folder(kept), entity_stem(kept) or name.suffix)))

@@ -21,8 +21,8 @@ from daskroi.errors import (
     brief,
     warn,
 )
-from daskroi.labelimage import stem_of
 from daskroi.labeltable import read_label_table, some
+from daskroi.paths import stem_of
 from daskroi.remote import identify
 from daskroi.urls import StorageOptions, is_url, local_path
 

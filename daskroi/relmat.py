@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import daskroi
-from daskroi.entities import checked_name
+from daskroi.entities import atlas_label, checked_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import as_target, exists, read_text, write_together
 from daskroi.sidecar import read_sidecar, to_json
@@ -140,7 +139,7 @@ def relmat_paths(
     'sub-01_task-rest_atlas-HarvardOxford_stat-pearsoncorrelation_relmat.tsv'
     """
     folder = as_target(out, storage_options)
-    label = re.sub(r"[^A-Za-z0-9]", "", atlas) or "unnamed"
+    label = atlas_label(atlas) or "unnamed"
     name = f"{checked_name('prefix', prefix)}_atlas-{label}_stat-{stat}_relmat"
     return WrittenRelmat(folder / f"{name}.tsv", folder / f"{name}.json")
 

@@ -10,7 +10,6 @@ For every atlas three files, named as XCP-D names them::
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.entities import checked_name
+from daskroi.entities import atlas_label, checked_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import as_target, check_folder, exists, read_text, write_together
+from daskroi.paths import run_prefix
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
 from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
@@ -43,7 +43,6 @@ __all__ = [
 # BIDS labels are alphanumeric; what is not here is written as it is called
 STATS = {"minimum": "min", "maximum": "max", "standard_deviation": "std", "variance": "var"}
 # a parcellated series has no resolution, no surface density, and is no longer "preproc"
-LEFT_OUT = ("res", "den", "desc")
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,6 @@ class Written:
     def all(self) -> tuple[Target, Target, Target]:
         """All three."""
         return self.timeseries, self.coverage, self.sidecar
-
-
-def run_prefix(image: str | os.PathLike[str]) -> str:
-    """What output names begin with: the image's BIDS entities, else its name without ending.
-
-    ``res-``, ``den-`` and ``desc-`` are left out: they are of voxels.
-
-    Examples
-    --------
-    >>> run_prefix("sub-01_task-rest_space-MNI152NLin6Asym_res-2_desc-preproc_bold.nii.gz")
-    'sub-01_task-rest_space-MNI152NLin6Asym'
-    >>> run_prefix("/data/my run.nii")
-    'my-run'
-    """
-    name = os.path.basename(os.fspath(image).rstrip("/"))
-    stem = re.sub(r"(\.nii|\.img|\.hdr|\.mgz|\.mgh)?(\.gz|\.zarr)?$", "", name)
-    *entities, _ = stem.split("_")
-    if entities and all(re.fullmatch(r"[A-Za-z0-9]+-[A-Za-z0-9+]+", e) for e in entities):
-        kept = [e for e in entities if e.split("-")[0] not in LEFT_OUT]
-        if kept:
-            return "_".join(kept)
-    # blanks and the like are a nuisance in shells, and impossible on some file systems
-    return re.sub(r"[^\w.+-]+", "-", stem).strip("-.") or "image"
 
 
 def output_paths(
@@ -120,7 +96,7 @@ def named_paths(folder: Target, prefix: str, atlas: str, strategy: str) -> Writt
     >>> named_paths(Path("out"), "sub-01", "Harvard-Oxford", "mean").coverage.name
     'sub-01_atlas-HarvardOxford_stat-coverage_bold.tsv'
     """
-    label = re.sub(r"[^A-Za-z0-9]", "", atlas) or "unnamed"
+    label = atlas_label(atlas) or "unnamed"
     base = f"{checked_name('prefix', prefix)}_atlas-{label}_stat-"
     # of a file that somebody else wrote, it may be anything
     name = f"{base}{checked_name('strategy', STATS.get(strategy, strategy))}_timeseries"
