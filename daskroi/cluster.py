@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, one_line
 from daskroi.jsontext import from_json
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _start(name: str, wants: dict[str, Any], options: dict[str, Any], patience: 
             if name != "local" or isinstance(error, DaskroiError):
                 raise
             # what LocalCluster says of an option, or of its folder
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = one_line(error)
             raise DaskroiError(
                 f"local: no cluster ({type(error).__name__}: {reason}). Check its options"
                 f"{''.join(f', {option}=' for option in options)}."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from daskroi.entities import in_order
-from daskroi.errors import DaskroiError, DaskroiTypeError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, some, warn
 from daskroi.listing import list_folder, local_or_url
 from daskroi.paths import child_of, natural_key, printable, split_path
 from daskroi.search import FILTERED, Found, as_images, beside, search
@@ -151,7 +151,8 @@ def _nothing(found: Found, selection: Selection, options: Mapping[str, Any] | No
     for condition in selection.conditions:
         labels = found.labels.get(condition.entity, Counter())
         if labels and not any(condition.holds(label) for label in (*labels, None)):
-            there = _listed(sorted(labels, key=natural_key))
+            known: list[str] = sorted(labels, key=natural_key)
+            there = some(known)
             return f"{where}: no run has {condition}. There is: {there}."
     if found.ignored[FILTERED]:
         return f"{where}: no run meets {selection}. Leave out some of it."
@@ -169,7 +170,7 @@ def _nothing(found: Found, selection: Selection, options: Mapping[str, Any] | No
         pipelines = sorted(list_folder(below, options).folders, key=natural_key)
     remedy = "Give the folder with preprocessed data, as fMRIPrep writes it"
     if pipelines:
-        remedy += f"; below {printable(shown(below))} there is: {_listed(pipelines)}"
+        remedy += f"; below {printable(shown(below))} there is: {some(pipelines)}"
     return f"{where}: {what}. {remedy}."
 
 
@@ -191,7 +192,7 @@ def _doubts(runs: pd.DataFrame, found: Found, selection: Selection, alone: bool)
     for condition in selection.conditions:
         unmet = condition.unmet(found.labels.get(condition.entity, ()))
         if unmet:
-            doubts.append(f"nothing is named {condition.asked}={_listed(unmet)}")
+            doubts.append(f"nothing is named {condition.asked}={some(unmet)}")
     return doubts
 
 
@@ -259,14 +260,9 @@ def _headline(runs: pd.DataFrame) -> str:
         counts = Counter(v if isinstance(v, str) else "none" for v in runs[entity])
         if set(counts) != {"none"} or entity == "space":
             words = [f"{label} ({n})" for label, n in sorted(counts.items())]
-            parts.append(f"{entity} {_listed(words)}")
+            parts.append(f"{entity} {some(words)}")
     return "; ".join(parts)
 
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _listed(words: list[str], most: int = 10) -> str:
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiTypeError, check_texts, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, check_texts, some, warn
 from daskroi.tsv import check_tabs
 from daskroi.urls import shown
 
@@ -277,9 +277,8 @@ def _check_finite(source: _Source, names: Sequence[str], keep: NDArray[np.bool_]
     )
 
 
-def _listed(names: Sequence[str], most: int = 10) -> str:
+def _listed(names: Sequence[str]) -> str:
     """Write ``column 'a' has`` or ``columns 'a', 'b' and 3 more have``."""
     # a table of fMRIPrep has hundreds of columns, of which a third starts with n/a
-    shown = ", ".join(map(repr, names[:most]))
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"column {shown} has" if len(names) == 1 else f"columns {shown}{more} have"
+    shown = some(map(repr, names))
+    return f"column {shown} has" if len(names) == 1 else f"columns {shown} have"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from daskroi.bytesource import ByteSource
 from daskroi.confoundrecipe import ConfoundRecipe
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, some, warn
 from daskroi.jsontext import from_json
 from daskroi.tsv import check_tabs
 from daskroi.urls import is_url, shown
@@ -182,10 +182,8 @@ def _missing(
     )
     there = list(close)[:5] or names[:5]
     what = f"strategy {recipe.strategy!r} needs" if recipe.strategy != "none" else "needed are"
-    listed = ", ".join(map(repr, missing[:8]))
-    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
     return DaskroiError(
-        f"{file}: {what} {listed}{more}, not there among "
+        f"{file}: {what} {some(map(repr, missing), 8)}, not there among "
         f"{len(names)} columns. Use another strategy or columns=[...]; close names: "
         f"{', '.join(map(repr, there))}."
     )

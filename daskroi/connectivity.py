@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, check_choice, warn
+from daskroi.errors import DaskroiError, check_choice, some, warn
 from daskroi.onethread import one_thread
 from daskroi.spd import embedded, inverse
 
@@ -205,10 +205,7 @@ def _connectivity(
 
 
 def _regions(ids: NDArray[Any]) -> str:
-    some = ", ".join(str(i) for i in ids[:5].tolist())
-    if len(ids) == 1:
-        return f"region {some} is"
-    return f"{len(ids)} regions ({some}{' ...' if len(ids) > 5 else ''}) are"
+    return f"region {ids[0]} is" if len(ids) == 1 else f"{len(ids)} regions ({some(ids, 5)}) are"
 
 
 def covariance(centred: Matrix, shrinkage: str | float | None = "ledoit_wolf") -> Matrix:

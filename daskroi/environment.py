@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from daskroi.errors import DaskroiError, warn
+from daskroi.errors import DaskroiError, one_line, warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,12 +156,12 @@ def check_environment(client: Client, shown: str) -> None:
         if isinstance(reply, BaseException) and _missing(reply):
             who = "its scheduler" if name == "scheduler" else f"the worker {name}"
             raise DaskroiError(
-                f"{shown}: daskroi cannot be imported by {who} ({_one_line(reply)}). Install "
+                f"{shown}: daskroi cannot be imported by {who} ({_said(reply)}). Install "
                 f"daskroi {here['daskroi']} where it runs. {REMEDY}"
             ) from reply
         if isinstance(reply, BaseException):
             raise DaskroiError(
-                f"{shown}: {name} does not answer ({_one_line(reply)}). See its log."
+                f"{shown}: {name} does not answer ({_said(reply)}). See its log."
             ) from reply
         for kind, found in zip((fatal, doubtful), compare(here, reply), strict=True):
             if found:
@@ -189,5 +189,5 @@ def _listed(found: Counter[str]) -> str:
     return " and ".join(first) + (f" and {more} more" if more else "")
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +21,9 @@ __all__ = [
     "check_choice",
     "check_flag",
     "check_texts",
+    "one_line",
+    "printable",
+    "some",
     "warn",
 ]
 
@@ -47,7 +51,7 @@ class DaskroiError(ValueError):
 
     def __init__(self, message: object = "", *more: object) -> None:
         # names of files and messages of others may hold anything, and logs go by lines
-        super().__init__(_one_line(str(message)), *more)
+        super().__init__(_bounded(str(message)), *more)
 
 
 class DaskroiTypeError(DaskroiError, TypeError):
@@ -90,16 +94,48 @@ def brief(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _one_line(text: str) -> str:
+def some(values: Iterable[object], most: int = 10) -> str:
+    """The first few of many, for a message.
+
+    Examples
+    --------
+    >>> some([3, 7, 9], most=2), some(map(repr, ["V1", "V2"]))
+    ('3, 7 and 1 more', "'V1', 'V2'")
+    """
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of somebody else's says, for within a message of ours.
+
+    Examples
+    --------
+    >>> one_line(OSError("Access denied.\n  See the log."))
+    'Access denied. See the log'
+    """
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def printable(text: str) -> str:
     """Whatever does not print, or is half a character, as Python writes it in a literal.
 
-    Of a long text the culprit and the remedy: a damaged table has cells of any length.
+    Examples
+    --------
+    >>> printable("a\nb")
+    'a\\nb'
     """
-    if len(text) > LONGEST:
-        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.strip())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _bounded(text: str) -> str:
+    """Of a long text the culprit and the remedy: a damaged table has cells of any length."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
+    return printable(text if text.isprintable() else text.strip())
 
 
 def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -181,4 +217,4 @@ def warn(message: str) -> None:
     # by module, not by path: the tests lie beside the package and are users
     while frame.f_back is not None and _of_library(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
-    warnings.warn(_one_line(message), DaskroiWarning, stacklevel=level)
+    warnings.warn(_bounded(message), DaskroiWarning, stacklevel=level)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from daskroi.censor import AllFramesCensoredError
 from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.confoundtable import MEASURES, choose_columns, numbers, read_json, read_table
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -324,10 +324,9 @@ def _regressors(
     if bad.any():
         columns = [names[i] for i in np.flatnonzero(bad.any(axis=0))]
         frames = np.flatnonzero(bad.any(axis=1))
-        more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
         raise DaskroiError(
             f"{file}: n/a or infinite in {len(frames)} kept frames, first {frames[0]}: "
-            f"{', '.join(map(repr, columns[:5]))}{more}. Censor these frames, or choose columns "
+            f"{some(map(repr, columns), 5)}. Censor these frames, or choose columns "
             "without them."
         )
     if recipe.demean and names:

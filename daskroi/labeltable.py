@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiTypeError, brief
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, some
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _normalise(
     if bad := [v for v, i in zip(index, ids, strict=True) if i is None]:
         raise DaskroiError(
             f"{culprit}: 'index' must hold whole numbers, the label values of the image; not so: "
-            f"{some(bad)}."
+            f"{some(map(repr, bad))}."
         )
     counts = Counter(i for i in ids if i is not None)
     if twice := sorted(i for i, n in counts.items() if n > 1):
@@ -316,19 +316,6 @@ def _name(value: Any) -> str:
     # NaN, None and pandas' NA are what a DataFrame has for an empty cell
     name = str(value).strip()
     return "unknown" if name.lower() in ("", "n/a", "nan", "none", "<na>") else name
-
-
-def some(values: Any, limit: int = 10) -> str:
-    """List the first few of many for a message.
-
-    Examples
-    --------
-    >>> some([1, 2, 3, 4], limit=2)
-    '1, 2, … (4 in all)'
-    """
-    values = list(values)
-    listed = ", ".join(repr(v.item() if isinstance(v, np.generic) else v) for v in values[:limit])
-    return listed if len(values) <= limit else f"{listed}, … ({len(values)} in all)"
 
 
 def _is_lut(text: str) -> bool:

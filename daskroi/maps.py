@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, some
 from daskroi.grid import Grid, centres_inside
 from daskroi.labelimage import MapsImage, sparse_maps
-from daskroi.labeltable import some
 from daskroi.regions import RegionIndex
 from daskroi.regiontable import RegionAxis, rows_in_order, with_sizes
 from daskroi.resampling import Resampling
@@ -113,7 +112,8 @@ class MapsAtlas(RegionAxis):
             shared = np.bincount(index.voxels)[index.voxels] > 1
             maps = rows["name"].to_numpy()[np.unique(index.regions[shared])]
             raise DaskroiError(
-                f"{image.culprit}: maps overlap: {some(maps.tolist())}. Use allow_overlap=True."
+                f"{image.culprit}: maps overlap: {some(map(repr, maps.tolist()))}. "
+                "Use allow_overlap=True."
             )
         magnitudes = index.sums(np.abs(index.all_weights))
         table = with_sizes(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.bytesource import ByteSource
-from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, one_line
 from daskroi.grid import Grid
 from daskroi.header import choose_t_r, header_description
 from daskroi.image import as_dims, grid_of, make_image
@@ -214,7 +214,7 @@ def _open_other(path: str, storage_options: Mapping[str, Any] | None) -> NiftiFi
         return NiftiFile.open(path)  # perhaps NIfTI by another name; says so if not
     except Exception as error:  # each of a dozen formats fails in its own ways
         raise DaskroiError(
-            f"{source.url}: nibabel cannot read it ({_one_line(error)}). Copy or download it again."
+            f"{source.url}: nibabel cannot read it ({one_line(error)}). Copy or download it again."
         ) from error
     file = _of_proxy(image)
     if file is None:
@@ -222,11 +222,6 @@ def _open_other(path: str, storage_options: Mapping[str, Any] | None) -> NiftiFi
             f"{source.url}: this format cannot be read lazily. Convert it to .nii with nibabel."
         )
     return file
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _of_proxy(image: Any) -> NiftiFile | None:

@@ -17,7 +17,7 @@ from daskroi.entities import (
     present,
     short_name,
 )
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, printable
 
 __all__ = [
     "bids_uri",
@@ -241,16 +241,3 @@ def _size(digits: str) -> tuple[int, str]:
     # sorts as the number does; Python makes no number of 5,000 digits
     digits = digits.lstrip("0")
     return len(digits), digits
-
-
-def printable(name: str) -> str:
-    """A name from a disk in a line of text: control characters and broken bytes escaped.
-
-    Examples
-    --------
-    >>> printable("a\\nb")
-    'a\\\\nb'
-    """
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

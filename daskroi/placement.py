@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.atlas import Atlas
-from daskroi.errors import DaskroiError, warn
+from daskroi.errors import DaskroiError, some, warn
 from daskroi.grid import Grid, centres_inside, resample_nearest
 from daskroi.image import TIME, grid_of, t_r_of
 from daskroi.labelimage import run_like
@@ -60,9 +60,7 @@ def list_regions(ids: Iterable[Any], names: Iterable[Any], limit: int = 20) -> s
     >>> list_regions([3, 7, 9], ["V1", "V2", "V4"], limit=2)
     '3 V1, 7 V2 and 1 more'
     """
-    listed = [f"{i} {n}" for i, n in zip(ids, names, strict=True)]
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return some((f"{i} {n}" for i, n in zip(ids, names, strict=True)), limit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, some
 from daskroi.plotparts import (
     FONT_SIZE,
     Frames,
@@ -116,14 +116,11 @@ def _positions(ts: xr.DataArray, regions: Sequence[Any]) -> list[int]:
         where: list[Any] = names if isinstance(one, str) else ids
         if one not in where:
             raise DaskroiError(
-                f"regions: {one!r} is not there. Use ids ({_some(ids)}) or names ({_some(names)})."
+                f"regions: {one!r} is not there. Use ids ({some(ids, 3)}) "
+                f"or names ({some(names, 3)})."
             )
         found.append(where.index(one))
     return found
-
-
-def _some(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values[:3])) + (", ..." if len(values) > 3 else "")
 
 
 def _about_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -19,9 +19,10 @@ from daskroi.errors import (
     DaskroiPermissionError,
     DaskroiTypeError,
     brief,
+    some,
     warn,
 )
-from daskroi.labeltable import read_label_table, some
+from daskroi.labeltable import read_label_table
 from daskroi.paths import stem_of
 from daskroi.remote import identify
 from daskroi.urls import StorageOptions, is_url, local_path
@@ -118,7 +119,9 @@ def checked_labels(labels: Any) -> list[str]:
         raise DaskroiTypeError("labels is a set, which has no order. Give a list of str.")
     names = [n.decode(errors="replace") if isinstance(n, bytes) else n for n in labels]
     if bad := [n for n in names if not isinstance(n, str)]:
-        raise DaskroiTypeError(f"labels must be a list of str; these are not: {some(bad)}.")
+        raise DaskroiTypeError(
+            f"labels must be a list of str; these are not: {some(map(repr, bad))}."
+        )
     return [str(n) for n in names]
 
 
@@ -189,7 +192,8 @@ def name_by_position(
     if len(names) > len(ids):
         warn(
             f"labels: {len(names)} names for the {len(ids)} regions of {culprit}; these were "
-            f"dropped: {some(names[len(ids) :])}. Names go by position; give lut to join by id."
+            f"dropped: {some(map(repr, names[len(ids) :]))}. Names go by position; give lut to "
+            "join by id."
         )
     elif len(names) < len(ids):
         warn(

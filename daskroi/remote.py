@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError, one_line
 from daskroi.urls import (
     StorageOptions,
     of_protocol,
@@ -87,7 +87,7 @@ def filesystem(
         ) from error
     except (ValueError, TypeError) as error:
         unknown = "not known" in str(error).lower()
-        reason = f"protocol {protocol}:// is not known" if unknown else _one_line(error)
+        reason = f"protocol {protocol}:// is not known" if unknown else one_line(error)
     except OSError as error:  # of a chain, such as zip://…::https://…, the outer link is opened
         raise _named(url, given, error, False) from _safe_cause(error, url, given)
     else:
@@ -301,7 +301,7 @@ def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool
     else:
         deepest = list(_chain(error))[-1] if isinstance(error, FileNotFoundError) else error
         verb = "written" if writing else "read"
-        reason = f"cannot be {verb} ({_one_line(deepest) or type(deepest).__name__})"
+        reason = f"cannot be {verb} ({one_line(deepest) or type(deepest).__name__})"
     return _failure(url, options, reason, "Try again, or check the URL and the connection")
 
 
@@ -334,7 +334,3 @@ def _whole_chain(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(one))
             yield one
             waiting += [e for e in (one.__cause__, one.__context__) if e is not None]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.atlas import load_atlas
-from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_texts
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_texts, some
 from daskroi.reportdata import confounding_of, demeaned, region_moments, series_of
 from daskroi.reportframes import checked_series
 from daskroi.reportimage import Picture, read_picture, slices_of
@@ -239,7 +239,7 @@ def _on_axis_of(atlas: AnyAtlas | None, ts: xr.DataArray) -> xr.DataArray:
     unknown = sorted(set(ts["region"].values.tolist()) - set(atlas.ids.tolist()))
     if unknown:
         raise DaskroiError(
-            f"The series have regions {', '.join(map(str, unknown[:10]))}, which {atlas.name} does "
+            f"The series have regions {some(unknown)}, which {atlas.name} does "
             "not have. Give the atlas they were extracted with."
         )
     return ts.reindex(region=atlas.ids)

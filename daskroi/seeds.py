@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.labeltable import some
+from daskroi.errors import DaskroiError, DaskroiTypeError, some
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError
+from daskroi.errors import DaskroiError, some
 from daskroi.grid import Grid, in_field
 from daskroi.regions import RegionIndex
 from daskroi.regiontable import RegionAxis, rows_in_order, with_sizes
@@ -250,12 +250,10 @@ class SphereAtlas(RegionAxis):
         pairs = np.unique(np.stack([regions[:-1][shared], regions[1:][shared]], 1), axis=0)
         if len(pairs):
             listed = [
-                f"{self.ids[a]} {self.names[a]} and {self.ids[b]} {self.names[b]}"
-                for a, b in pairs[:5]
+                f"{self.ids[a]} {self.names[a]} and {self.ids[b]} {self.names[b]}" for a, b in pairs
             ]
-            more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
             raise DaskroiError(
-                f"{self.name}: spheres share voxels: {', '.join(listed)}{more}. Use a smaller "
+                f"{self.name}: spheres share voxels: {some(listed, 5)}. Use a smaller "
                 "radius or allow_overlap=True."
             )
 

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from daskroi.connectivity import Measure
-from daskroi.errors import DaskroiError, DaskroiTypeError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, some, warn
 from daskroi.onethread import one_thread
 from daskroi.runmatrices import PAIR, REGION, RUN, map_runs, run_matrices
 from daskroi.spd import embedded, factor, from_tangent, geometric_mean, map_eigenvalues, to_tangent
@@ -227,10 +227,9 @@ def _mean(
         )
     if not kept.all() and there.any(axis=0).sum() > kept.sum():
         lost = ids[there.any(axis=0) & ~kept]
-        some = ", ".join(map(str, lost[:5].tolist())) + (" ..." if len(lost) > 5 else "")
         warn(
-            f"{len(lost)} regions ({some}) are missing in some of {len(names)} runs, and NaN in "
-            "all: the tangent space is of regions that all have."
+            f"{len(lost)} regions ({some(lost, 5)}) are missing in some of {len(names)} "
+            "runs, and NaN in all: the tangent space is of regions that all have."
         )
     inner = np.ix_(kept, kept)
     whole = np.stack(
@@ -261,10 +260,9 @@ def _deviation(
 ) -> NDArray[np.float64]:
     kept = np.isfinite(np.diag(whitening))
     if (lost := ids[kept & ~np.isfinite(np.diag(matrix))]).size:
-        some = ", ".join(map(str, lost[:5].tolist())) + (" ..." if len(lost) > 5 else "")
         raise DaskroiError(
-            f"{run}: lacks {len(lost)} regions of the tangent space ({some}), and whitening needs "
-            "all. Leave the run out, or these regions, from the group as well."
+            f"{run}: lacks {len(lost)} regions of the tangent space ({some(lost, 5)}), and "
+            "whitening needs all. Leave the run out, or these regions, from the group as well."
         )
     inner = np.ix_(kept, kept)
     return embedded(to_tangent(_definite(matrix[inner], run), whitening[inner]), kept)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, brief, warn
+from daskroi.errors import DaskroiError, DaskroiNotFoundError, brief, one_line, warn
 from daskroi.header import checked_offset, parse_header
 from daskroi.remote import retried
 from daskroi.urls import StorageOptions, is_url, scrubbed, shown
@@ -254,7 +254,7 @@ def tried(location: str, options: StorageOptions, work: Callable[[], _T]) -> _T:
             deep = isinstance(error, RecursionError)  # of brackets in a document
             if isinstance(error, RuntimeError) and not deep and "compress" not in str(error):
                 raise
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = one_line(error)
             reason = scrubbed(reason, location, options)
             raise DaskroiError(
                 f"{shown(location)}: damaged Zarr data ({type(error).__name__}: {reason}). "

@@ -151,7 +151,7 @@ def test_what_has_no_answer_says_so():
         assert np.isnan(con.connectivity(values * np.nan, con.Measure(), run="bold")).all()
     with pytest.warns(DaskroiWarning, match=r"3 regions \(0, 1, 2\) are constant"):
         assert np.isnan(con.connectivity(np.ones((9, 3)), con.Measure())).all()
-    with pytest.warns(DaskroiWarning, match=r"7 regions \(0, 1, 2, 3, 4 ...\) are constant"):
+    with pytest.warns(DaskroiWarning, match=r"7 regions \(0, 1, 2, 3, 4 and 2 more\) are constant"):
         con.connectivity(np.ones((9, 7)), con.Measure())
 
 

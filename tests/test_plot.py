@@ -108,7 +108,7 @@ def test_series_of_some_regions():
     assert (ax.get_title(), ax.get_ylabel()) == ("R3", "%")
     assert plot.series(ts, regions="R2").get_title() == "R2"
     for wrong in (["R9"], [0]):
-        with pytest.raises(DaskroiError, match=r"is not there\. Use ids \(1, 2, 3, \.\.\.\) or"):
+        with pytest.raises(DaskroiError, match=r"is not there\. Use ids \(1, 2, 3 and 1 more\) or"):
             plot.series(ts, regions=wrong)
 
 
