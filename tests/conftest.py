@@ -6,7 +6,10 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import browser as browsers
+import dask
 import pytest
 from hypothesis import HealthCheck, settings
 from servers import S3, Server, http_server, s3_server
@@ -77,3 +80,28 @@ def web(tmp_path: Path) -> Iterator[Server]:
     """A web server of the test's own folder that knows ranges, and faults when told to."""
     with http_server(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def synchronous() -> Iterator[None]:
+    """Dask in the test's own thread."""
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture
+def no_compute() -> Iterator[None]:
+    """A scheduler that raises: nothing may be computed while a graph is built."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("computed while building")
+
+    with dask.config.set(scheduler=refuse):
+        yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a network."""
+    with browsers.chromium() as started:
+        yield started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import os
 import re
@@ -16,8 +17,11 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from daskroi.bytesource import ByteSource
 
 # faults, each for one GET that has a body
 DROP = "drop"  # the connection ends in the middle of the body
@@ -245,3 +249,16 @@ def s3_server() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def put(path: Path, payload: bytes) -> Path:
+    """A file of these bytes, gzipped if it is named so."""
+    path.write_bytes(gzip.compress(payload, 1) if path.name.endswith(".gz") else payload)
+    return path
+
+
+def read(source: ByteSource, start: int, stop: int) -> bytes:
+    """A part of a file."""
+    buffer = bytearray(stop - start)
+    source.read_at(start, memoryview(buffer))
+    return bytes(buffer)

@@ -21,6 +21,7 @@ import pytest
 from dask.tokenize import tokenize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import put, read
 
 from daskroi import inflate
 from daskroi.bytesource import ByteSource
@@ -46,15 +47,7 @@ def open_files() -> list[str]:
 
 
 def written(folder: Path, name: str, payload: bytes = PAYLOAD) -> Path:
-    path = folder / name
-    path.write_bytes(gzip.compress(payload, 1) if name.endswith(".gz") else payload)
-    return path
-
-
-def read(source: ByteSource, start: int, stop: int) -> bytes:
-    buffer = bytearray(stop - start)
-    source.read_at(start, memoryview(buffer))
-    return bytes(buffer)
+    return put(folder / name, payload)
 
 
 # reading

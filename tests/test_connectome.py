@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cohorts
-import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -54,15 +53,6 @@ def nilearn(series: list[xr.DataArray], kind: str, estimator: Any = None, **opti
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what changes in 0.15
         return measure.fit_transform([s.values for s in series])
-
-
-@pytest.fixture
-def no_compute():
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("computed while building")
-
-    with dask.config.set(scheduler=refuse):
-        yield
 
 
 ESTIMATORS = {

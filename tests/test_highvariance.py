@@ -7,11 +7,9 @@ import pickle
 import threading
 import tracemalloc
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import nibabel as nib
 import numpy as np
@@ -29,11 +27,7 @@ from daskroi.image import make_image
 
 SHAPE = (9, 10, 11)  # x, y, z
 
-
-@pytest.fixture(autouse=True)
-def synchronous() -> Iterator[None]:
-    with dask.config.set(scheduler="synchronous"):
-        yield
+pytestmark = pytest.mark.usefixtures("synchronous")
 
 
 def signals(seed: int = 0, n_time: int = 40, nan: int = 0) -> np.ndarray:

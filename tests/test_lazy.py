@@ -26,17 +26,6 @@ from daskroi.urls import StorageOptions
 
 
 @pytest.fixture
-def no_compute():
-    """A scheduler that raises: nothing may be computed while a graph is built."""
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("computed while building")
-
-    with dask.config.set(scheduler=refuse):
-        yield
-
-
-@pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     run = images.run(rng, (8, 8, 8, 60))

@@ -38,9 +38,8 @@ NUMBERS = RNG.integers(-1000, 1000, (5, 6, 7, 10)).astype("i2")
 
 
 @pytest.fixture(autouse=True)
-def synchronous() -> Iterator[None]:
-    with dask.config.set(scheduler="synchronous"):
-        yield
+def forgotten(synchronous: None) -> Iterator[None]:
+    yield
     inflate.streams.forget()
 
 

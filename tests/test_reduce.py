@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,7 @@ LABELS = RNG.choice([0, 1, 2, 5], SHAPE)  # 9 is nowhere
 INDEX = RegionIndex.of_labels(LABELS, IDS)
 REGIONS = Direct((Part(INDEX),))
 
-
-@pytest.fixture(autouse=True)
-def synchronous() -> Iterator[None]:
-    with dask.config.set(scheduler="synchronous"):
-        yield
+pytestmark = pytest.mark.usefixtures("synchronous")
 
 
 def values(dtype: str = "f4", n_time: int = 11) -> np.ndarray:

@@ -14,7 +14,7 @@ import dask.base
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import BUSY, DROP, RESET, S3, SHORT, SILENT, Server, free_port, http_server
+from servers import BUSY, DROP, RESET, S3, SHORT, SILENT, Server, free_port, http_server, put, read
 
 from daskroi import remote
 from daskroi.bytesource import HEAD_BYTES, ByteSource, _first_bytes
@@ -35,15 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(folder: Path, name: str = "x.bin", payload: bytes = PAYLOAD) -> Path:
-    path = folder / name
-    path.write_bytes(gzip.compress(payload, 1) if name.endswith(".gz") else payload)
-    return path
-
-
-def read(source: ByteSource, start: int, stop: int) -> bytes:
-    buffer = bytearray(stop - start)
-    source.read_at(start, memoryview(buffer))
-    return bytes(buffer)
+    return put(folder / name, payload)
 
 
 # reading

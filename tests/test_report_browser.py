@@ -22,12 +22,6 @@ CENSORED = (0, 20, 21, 59)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsers.chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def made() -> Report:
     """A report of a run with everything there is, and names that would do harm."""
     run = dr.make_phantom((27, 33, 27), n_time=N_FRAMES, n_regions=N_REGIONS)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +185,6 @@ def test_cohort_in_a_bucket(s3: S3, tmp_path: Path) -> None:
     assert s3.filesystem.isfile(f"{s3.bucket}/out/{link}")
     for page in s3.filesystem.find(f"{s3.bucket}/out"):
         assert b"daskroi-test-secret" not in s3.filesystem.cat_file(page)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsers.chromium() as started:
-        yield started
 
 
 def test_index_in_a_browser(cohort: Path, browser: Any) -> None:

@@ -10,7 +10,6 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -123,12 +122,6 @@ def test_pages_hold_no_element_of_a_name(made: Any, cohort: Path) -> None:
         assert found.scripts
         assert [s.get("nonce") for s in found.scripts] == [nonce] * len(found.scripts)
     assert len(set(re.findall(r"nonce-([0-9a-f]{32})", "".join(pages.values())))) == len(pages)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browsers.chromium() as started:
-        yield started
 
 
 def without_policy(html: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +42,7 @@ TARGETS = {
 }
 DTYPES = ["f4", "f8", "i2", "u1", ">f4"]
 
-
-@pytest.fixture(autouse=True)
-def synchronous() -> Iterator[None]:
-    with dask.config.set(scheduler="synchronous"):
-        yield
-
-
-@pytest.fixture
-def no_compute() -> Iterator[None]:
-    """A scheduler that raises: nothing may be computed while a graph is built."""
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("computed while building")
-
-    with dask.config.set(scheduler=refuse):
-        yield
+pytestmark = pytest.mark.usefixtures("synchronous")
 
 
 def copy_of(image: nib.Nifti1Image, dtype: Any = None) -> nib.Nifti1Image:
