@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.urls import StorageOptions, checked_path, located, shown
+from daskroi.urls import StorageOptions, checked_path, is_url, located, shown
 
 __all__ = ["convert"]
 
@@ -97,16 +99,44 @@ def _write_nifti(
     overwrite: bool,
 ) -> None:
     from daskroi.niftiwrite import write_nifti
-    from daskroi.zarrstore import exists
     from daskroi.zarrwrite import check_apart, source_of
 
     location = located(target)
+    _check_free(location, storage_options, overwrite)
+    source = source_of(image, storage_options)
+    check_apart(source, location)
+    with _alone_at(location):
+        _check_free(location, storage_options, overwrite)  # another may have ended just now
+        with closing(source.slabs(0)) as slabs:
+            write_nifti(location, source.head, (slab for _, slab in slabs), storage_options)
+
+
+def _check_free(location: str, storage_options: Mapping[str, Any] | None, overwrite: bool) -> None:
+    from daskroi.zarrstore import exists
+
     if not overwrite and exists(location, StorageOptions(storage_options)):
         raise DaskroiError(
             f"{shown(location)}: is there already. Pass overwrite=True (--overwrite) to replace "
             "it, or give another path."
         )
-    source = source_of(image, storage_options)
-    check_apart(source, location)
-    with closing(source.slabs(0)) as slabs:
-        write_nifti(location, source.head, (slab for _, slab in slabs), storage_options)
+
+
+@contextmanager
+def _alone_at(location: str) -> Iterator[None]:
+    """Be the only one on this machine who converts into a file; object stores know no locks."""
+    from daskroi.partfiles import BusyError, alone_in
+
+    folder, name = os.path.split(location)
+    if is_url(location) or not os.path.isdir(folder):  # which is said by who writes
+        yield
+        return
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]  # a name may be as long as can be
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone_in(Path(folder), 0, f".daskroi-{digest}.lock"))
+        except BusyError:
+            raise DaskroiError(
+                f"{location}: another process is converting into it. Wait for it, or give another "
+                "path."
+            ) from None
+        yield

@@ -95,8 +95,8 @@ class BusyError(OSError):
 
 
 @contextmanager
-def alone_in(folder: Path, patience: float) -> Iterator[None]:
-    """Have a folder to oneself, among all threads and processes that ask for it.
+def alone_in(folder: Path, patience: float, name: str = "") -> Iterator[None]:
+    """Have a folder, or one thing in it, to oneself, among all threads and processes that ask.
 
     The system takes the lock back when a process ends, however it ends. Where there are no locks
     at all, nobody waits.
@@ -107,6 +107,9 @@ def alone_in(folder: Path, patience: float) -> Iterator[None]:
         Must be there.
     patience : float
         Seconds to wait for somebody else.
+    name : str
+        Of a file in the folder, which stands for the one thing and is there only as long as it is
+        locked; without it, the whole folder is locked.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def alone_in(folder: Path, patience: float) -> Iterator[None]:
         yield
         return
     deadline, nap = time.monotonic() + patience, 0.001
-    while (handle := _locked(folder)) is None:
+    while (handle := _locked(folder, name)) is None:
         if time.monotonic() >= deadline:
             raise BusyError("another process is writing there")
         time.sleep(nap)
@@ -139,17 +142,18 @@ def alone_in(folder: Path, patience: float) -> Iterator[None]:
     finally:
         if handle >= 0:
             if not os.path.isdir(handle):
-                (folder / LOCK).unlink(missing_ok=True)
+                (folder / (name or LOCK)).unlink(missing_ok=True)
             fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may have the handle as well
             os.close(handle)
 
 
-def _locked(folder: Path) -> int | None:
+def _locked(folder: Path, name: str) -> int | None:
     """A locked handle; None if somebody has it, -1 where there are no locks."""
     import fcntl
 
     # a folder's own lock leaves nothing behind; NFS locks only what is open for writing
-    for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
+    files = [(folder / (name or LOCK), os.O_RDWR | os.O_CREAT)]
+    for path, flags in files if name else [(folder, os.O_RDONLY), *files]:
         try:
             handle = os.open(path, flags, 0o666)
         except OSError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -210,6 +212,92 @@ def test_two_conversions_into_one_store(tmp_path, chunks):
     np.testing.assert_array_equal(dr.open_image(tmp_path / "x.nii.zarr"), dr.open_image(path))
     assert sorted(os.listdir(tmp_path)) == ["x.nii.gz", "x.nii.zarr"]
     assert not list((tmp_path / "x.nii.zarr").rglob(".daskroi*"))
+
+
+SLOWLY = (
+    READY
+    + """
+import time
+from daskroi.errors import DaskroiError
+image = dr.open_image(sys.argv[1], chunks=5)
+slow = image.data.map_blocks(lambda b: time.sleep(0.1) or b, dtype=image.dtype, meta=np.empty(0))
+try:
+    print(dr.convert(image.copy(data=slow), sys.argv[2]))
+except DaskroiError as error:
+    print(error)
+"""
+)
+
+
+def test_two_conversions_into_one_nifti_file(tmp_path):
+    path = images.save(images.run(np.random.default_rng(0), (9, 9, 9, 60)), tmp_path / "x.nii")
+    ended = processes([SLOWLY] * 2, path, tmp_path / "y.nii.gz")
+    assert [(code, err) for code, _, err in ended] == [(0, "")] * 2
+    one, other = sorted(out.strip() for _, out, _ in ended)
+    assert other == "True"
+    assert one.endswith("y.nii.gz: another process is converting into it. Wait for it, or give "
+                        "another path.")  # fmt: skip
+    np.testing.assert_array_equal(dr.open_image(tmp_path / "y.nii.gz"), dr.open_image(path))
+    assert sorted(os.listdir(tmp_path)) == ["x.nii", "y.nii.gz"]
+    with pytest.raises(DaskroiError, match="is there already"):
+        dr.convert(path, tmp_path / "y.nii.gz")
+
+
+def test_what_a_killed_conversion_leaves_goes_with_the_next(tmp_path):
+    path = images.save(images.run(np.random.default_rng(0), (9, 9, 9, 60)), tmp_path / "x.nii")
+    out = tmp_path / "out"
+    out.mkdir()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((HERE, ROOT))}
+    command = [sys.executable, "-c", SLOWLY, str(path), str(out / "y.nii.gz")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env) as on:
+        try:
+            assert on.stdin is not None
+            on.stdin.write(b"go\n")
+            on.stdin.flush()
+            deadline = time.monotonic() + 60
+            while not list(out.glob(".*.part")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        finally:
+            on.kill()
+    left = os.listdir(out)
+    assert [name for name in left if name.endswith(".part")]
+    assert "y.nii.gz" not in left
+    assert dr.convert(path, out / "y.nii.gz")
+    assert os.listdir(out) == ["y.nii.gz"]
+    np.testing.assert_array_equal(dr.open_image(out / "y.nii.gz"), dr.open_image(path))
+
+
+INDEX = (
+    READY
+    + """
+import hashlib
+for i in range(int(sys.argv[3])):
+    path = f"{{sys.argv[1]}}/{{i}}.nii.gz"
+    {how}
+    values = np.concatenate([image.isel(time=t).values for t in range(29, -1, -7)])
+    print(hashlib.sha256(values.tobytes()).hexdigest())
+"""
+)
+
+
+def test_reading_by_an_index_while_another_process_builds_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
+    run = images.run(np.random.default_rng(0), (24, 24, 24, 30))
+    for i in range(6):
+        images.save(run, tmp_path / f"{i}.nii.gz")
+    ways = [
+        "dr.build_index(path); image = dr.open_image(path, index=True, chunks=1)",
+        "image = dr.open_image(path, index=True, chunks=1)",
+        "image = dr.open_image(path, index='auto', chunks=1)",
+    ]
+    ended = processes([INDEX.format(how=how) for how in ways], tmp_path, "", 6)
+    assert [(code, err) for code, _, err in ended] == [(0, "")] * 3
+    plain = dr.open_image(images.save(run, tmp_path / "plain.nii"))
+    values = np.concatenate([plain.isel(time=t).values for t in range(29, -1, -7)])
+    expected = hashlib.sha256(values.tobytes()).hexdigest()
+    assert [out.split() for _, out, _ in ended] == [[expected] * 6] * 3
+    kept = [p for p in (tmp_path / "cache" / "gzip").iterdir() if p.is_file()]
+    assert sorted(p.suffix for p in kept) == [".gzi"] * 6
 
 
 def test_one_who_comes_late_does_not_replace_what_is_there(tmp_path, monkeypatch):
