@@ -91,11 +91,12 @@ def interruptible() -> Iterator[None]:
     def lost(found: Any) -> None:
         """Python drops what is raised in ``__del__`` and callbacks: it comes once more."""
         nonlocal came
-        if not isinstance(found.exc_value, KeyboardInterrupt):
-            return unraised(found)
-        came = 0
-        # `threading` would take locks, which may be held where this came from
-        _thread.start_new_thread(_again, (exit_code(found.exc_value) - 128,))
+        if isinstance(found.exc_value, KeyboardInterrupt):
+            came = 0
+            # `threading` would take locks, which may be held where this came from
+            _thread.start_new_thread(_again, (exit_code(found.exc_value) - 128,))
+        else:
+            unraised(found)
 
     try:
         if threading.current_thread() is threading.main_thread():

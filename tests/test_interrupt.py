@@ -2,11 +2,15 @@
 
 Moments are drawn over the time that an undisturbed run takes, with a seed each. A few are tried
 here; ``DASKROI_MOMENTS=10 pytest tests/test_interrupt.py`` tries more.
+
+A moment before daskroi's first line runs (some 20 to 60 ms, in which Python itself starts) is moved
+there: until then a signal ends Python in Python's own way, with a traceback for Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +47,20 @@ class Ended:
     said: str
     seconds: float  # after the signal
     left: list[str]  # processes of its session
+
+
+def _heard(process: subprocess.Popen[str]) -> None:
+    """Wait until it is daskroi that gets SIGTERM: Python alone does not care."""
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:  # it has just ended, or is no Linux
+            time.sleep(0 if Path("/proc").exists() else 0.5)
+            return
+        masks = re.findall(r"Sig(?:Cgt|Ign):\s*(\w+)", status)  # at its very end it ignores them
+        if any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks):
+            return
+        time.sleep(0.001)
 
 
 class Commands:
@@ -104,6 +122,7 @@ class Commands:
             if after is not None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(after)
+                _heard(process)
             begun = time.monotonic()
             for number in how:
                 with suppress(ProcessLookupError):
@@ -159,6 +178,8 @@ def undisturbed(commands: Commands) -> dict[str, tuple[float, dict[str, bytes]]]
     return found
 
 
+# what is said on the way; the last is the progress of a cohort, as far as it came
+SAID_BEFORE = re.compile(r"(Found|Dashboard|Note): |(Extracting|Converting) |\d+ done")
 SIGNALS = {
     "extract": [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)],
     "convert": [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)],
@@ -180,13 +201,15 @@ def test_interrupted_at_any_moment_and_taken_up_again(commands, undisturbed, tmp
         told = f"{name}, {how} after {after:.3f} s of {seconds:.1f}: {ended}"
         ends.append(ended.code)
         code = 128 + abs(how[0])
-        # 0: it was done before; -2: as Python ended, and shells say 130 then too
-        assert ended.code in (0, code, -abs(how[0])), told
-        # Dask's own log, of a worker that is ended in the middle of a task
-        ours = [line for line in ended.said.splitlines() if " - distributed." not in line]
-        assert not [line for line in ours if "Traceback" in line or "Error" in line], told
-        if ended.code > 0:
-            assert ended.said.count("Interrupted: ") == 1, told
+        assert ended.code in (0, code), told  # 0: it was done before
+        lines = [line for line in ended.said.splitlines() if not SAID_BEFORE.match(line)]
+        if ended.code:
+            assert len(lines) == 1, told
+            assert lines[0].startswith("Interrupted: "), told
+        else:
+            assert "Traceback" not in ended.said, told
+            assert "Interrupted" not in ended.said, told
+            assert cohorts.outputs_of(resting) == expected, told
         assert ended.left == [], told
         assert ended.seconds < 15, told
         assert commands.litter(resting) == [], told
@@ -196,6 +219,30 @@ def test_interrupted_at_any_moment_and_taken_up_again(commands, undisturbed, tmp
     assert commands.run(name, resting).code == 0
     assert cohorts.outputs_of(resting) == expected
     assert [p.name for p in resting.iterdir() if p.name.endswith(".part")] == []
+
+
+def test_a_signal_in_a_callback_is_not_lost():
+    # Python drops what is raised there; found in Dask's own callback of garbage collection
+    import gc
+
+    from daskroi.interrupt import Terminated, interruptible
+
+    numbers = [signal.SIGTERM]
+
+    def callback(*_: Any) -> None:
+        if numbers:
+            signal.raise_signal(numbers.pop())
+
+    hook = sys.unraisablehook
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(Terminated), interruptible():  # noqa: PT012
+            gc.collect()
+            assert not numbers
+            time.sleep(10)
+    finally:
+        gc.callbacks.remove(callback)
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.parametrize("name", ["extract", "convert", "bids"])
