@@ -28,6 +28,8 @@ __all__ = [
 
 # bytes behind an image that are read to get to the checksum; 0.1 s
 MOST_BEHIND = 64 << 20
+# files of which it is known how much was inflated in vain
+REMEMBERED = 64
 
 
 def fill(file: Any, buffer: memoryview) -> int:
@@ -180,11 +182,10 @@ class Streams:
         """
         position, file = self._take(key, reopen, offset)
         with self._lock:
-            if (
-                len(self._waste) > 1000
-            ):  # a worker lives long; a run is read soon after it is opened
-                self._waste.clear()
-            self._waste[key] = self._waste.get(key, 0) + offset - position
+            # of those read last: a worker lives long, and a key is a kilobyte
+            self._waste[key] = self._waste.pop(key, 0) + offset - position
+            if len(self._waste) > REMEMBERED:
+                del self._waste[next(iter(self._waste))]
         got, keep = 0, False
         try:
             if self._seekable:

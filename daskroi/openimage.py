@@ -15,6 +15,7 @@ from daskroi.header import choose_t_r, header_description
 from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
+from daskroi.nested import scheduler_here
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
 from daskroi.paths import stem_of
 from daskroi.unsaid import kept_warnings
@@ -341,4 +342,4 @@ def values_of(image: xr.DataArray) -> NDArray[Any]:
     """
     if as_stored_file(image) is None:
         return np.asarray(image.data)  # it may be made of what is in the memory of a cluster
-    return np.asarray(image.data.compute(scheduler="threads"))
+    return np.asarray(image.data.compute(scheduler=scheduler_here()))

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daskroi.connectivity import Measure, by_run, connectivity
 from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.nested import scheduler_here
 
 __all__ = ["OTHER", "PAIR", "REGION", "RUN", "TIME", "map_runs", "run_matrices"]
 
@@ -47,7 +48,7 @@ def run_matrices(series: Any, measure: Measure, atlas: str | None = None) -> xr.
             "list or dict of these, or a cohort.zarr opened by xarray."
         )
     # not by whatever cluster there is: it would get the series first
-    return found if lazy else found.compute(scheduler="threads")
+    return found if lazy else found.compute(scheduler=scheduler_here())
 
 
 def _is_lazy(series: xr.DataArray) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from daskroi.connectivity import Measure
 from daskroi.errors import DaskroiError, DaskroiTypeError, some, warn
+from daskroi.nested import scheduler_here
 from daskroi.onethread import one_thread
 from daskroi.runmatrices import PAIR, REGION, RUN, map_runs, run_matrices
 from daskroi.spd import embedded, factor, from_tangent, geometric_mean, map_eigenvalues, to_tangent
@@ -191,7 +192,7 @@ class TangentSpace:
         kernel = partial(kernel, ids=matrices[REGION].values)
         values = map_runs(chunked, names, kernel, len(self.mean), self._power(exponent))
         values = values if several else values[0]
-        return matrices.copy(data=values if lazy else values.compute(scheduler="threads"))
+        return matrices.copy(data=values if lazy else values.compute(scheduler=scheduler_here()))
 
     def _power(self, exponent: float) -> Any:
         """The mean to a power; once, for all runs."""
