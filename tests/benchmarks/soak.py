@@ -7,6 +7,9 @@ from Zarr, with an index, from a file that is cut), makes a report, goes through
 and through one on a cluster of two processes that lives as long as the soak. After every round it
 notes resident memory, open files and threads of this process and of the workers.
 
+Images are small, so that there are many rounds: the package keeps weights, grids and cut operators
+of the last 8 to 128 images, in bounded caches that are full when the warm-up ends.
+
 It prints a line per process: growth of memory after the warm-up (the first third), in MB per hour
 and per 1,000 extractions, with 95 % confidence (least squares on the means of 30 parts of the time:
 rounds next to each other are alike), and how many files and threads there are more than after the
@@ -37,6 +40,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cohorts, images
 PARTS = 30
 CONFOUNDS = {"columns": ["trans_?", "csf"], "fd_threshold": 0.5}
 T_95 = 2.05  # Student's t for 28 degrees of freedom
+# Dask's logs are bounded by what only an hour and more fills, 5 MB an hour in every process. Here
+# they are full within the warm-up
+SHORT_LOGS = {
+    "distributed.admin.low-level-log-length": 50,  # of 1,000
+    "distributed.admin.system-monitor.log-length": 50,  # of 7,200, every 0.5 s
+    "distributed.diagnostics.computations.max-history": 5,  # of 100
+    "distributed.diagnostics.erred-tasks.max-history": 5,  # of 100
+}
+SPANS_KEPT = 20  # workers still report on the last ones
 
 
 @dataclass
@@ -63,6 +75,22 @@ def look() -> dict[str, float]:
         "threads": process.num_threads(),
         "objects": len(gc.get_objects()),
     }
+
+
+def forget_spans(dask_scheduler: Any) -> int:
+    """Have a scheduler forget old computations, one or two a cohort; how many it had.
+
+    Dask (2026.3) keeps them, with their groups of tasks, until the scheduler ends, and has no
+    option against it: 14 kB a cohort, however many runs that has.
+    """
+    found = dask_scheduler.extensions["spans"]
+    count = len(found.spans)
+    old = [id for id, span in list(found.spans.items())[:-SPANS_KEPT] if span.done]
+    gone = {found.spans.pop(id) for id in old}
+    found.root_spans[:] = [span for span in found.root_spans if span not in gone]
+    for spans in (*found.spans_search_by_name.values(), *found.spans_search_by_tag.values()):
+        spans[:] = [span for span in spans if span not in gone]
+    return count
 
 
 class Rig:
@@ -183,7 +211,7 @@ class Rig:
 
 
 def soak(
-    seconds: float, seed: int, side: int = 32, cluster: bool = True, leak: bool = False,
+    seconds: float, seed: int, side: int = 16, cluster: bool = True, leak: bool = False,
     said: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[Noted]]:  # fmt: skip
     """Rounds until the time is up; what was noted, by process."""
@@ -203,8 +231,7 @@ def soak(
         stack.callback(_restore, before)
         client = None
         if cluster:
-            # what Dask logs of tasks is bounded, by 1,000 entries that some hours would fill
-            stack.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 50}))
+            stack.enter_context(dask.config.set(SHORT_LOGS))
             client = stack.enter_context(connect("local", n_workers=2, threads_per_worker=1))
         rig = Rig(folder, seed, side, client)
         started = time.monotonic()
@@ -213,6 +240,8 @@ def soak(
             if leak:
                 rig.kept.append(bytearray(b"x") * 5_000_000)
             shutil.rmtree(folder / "cache", ignore_errors=True)
+            if client is not None:
+                client.run_on_scheduler(forget_spans)
             found = {"client": look()}
             if client is not None:
                 for i, one in enumerate(client.run(look).values()):
@@ -292,7 +321,7 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--side", type=int, default=32, help="voxels along an axis")
+    parser.add_argument("--side", type=int, default=16, help="voxels along an axis")
     parser.add_argument("--no-cluster", action="store_true")
     parser.add_argument("--most", type=float, default=2.0, help="MB per 1,000 extractions")
     parser.add_argument("--leak", action="store_true", help="lose 5 MB a round, to see it seen")
