@@ -80,7 +80,7 @@ def look() -> dict[str, float]:
 def forget_spans(dask_scheduler: Any) -> int:
     """Have a scheduler forget old computations, one or two a cohort; how many it had.
 
-    Dask (2026.3) keeps them, with their groups of tasks, until the scheduler ends, and has no
+    Dask (2026.8) keeps them, with their groups of tasks, until the scheduler ends, and has no
     option against it: 14 kB a cohort, however many runs that has.
     """
     found = dask_scheduler.extensions["spans"]
