@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,13 @@ def browser() -> Iterator[Any]:
     """A browser without a network."""
     with browsers.chromium() as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """A client that outlives its test has the next ones ask a cluster that is gone."""
+    yield
+    dask = sys.modules.get("dask")
+    if dask is not None and dask.config.get("scheduler", None) is not None:
+        dask.config.config.pop("scheduler")
+        pytest.fail("left Dask's scheduler set to another one: close clients, the last one first")
