@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from daskroi.sidecar import read_sidecar
-
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -69,25 +67,14 @@ def contents_beside(
     return found
 
 
-def ensure_beside(kinds: Sequence[Beside], series: Iterable[Written]) -> tuple[int, int, int]:
+def ensure_beside(kinds: Sequence[Beside], series: Iterable[Written]) -> None:
     """Have the files of all kinds, of series that are in place; no image is opened.
-
-    Returns
-    -------
-    (int, int, int)
-        Frames of the run, those not censored, and regions without a voxel, of all atlases.
 
     Raises
     ------
     DaskroiError
         There is no such connectome of these series; files cannot be written.
     """
-    frames, kept, lost = 1, 1, 0
     for one in series:
         for kind in kinds:
             kind.ensure(one)
-        said = read_sidecar(one.sidecar)
-        frames = said.get("NumberOfFrames", 1)
-        kept = len(said.get("KeptFrames", range(frames)))
-        lost += sum(not covered for covered in said["Regions"]["coverage"])
-    return frames, kept, lost
