@@ -150,10 +150,13 @@ FLOORS = {
         "search",
         "session",
         "sidecar",
+        "sink",
         "slurm",
         "store",
         "summary",
+        "upkeep",
         "window",
+        "work",
     },
     # faces: nothing imports them
     5: {
