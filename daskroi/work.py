@@ -20,7 +20,7 @@ from daskroi.paths import bids_uri
 from daskroi.sidecar import NUMERICS, fingerprints
 
 if TYPE_CHECKING:
-    from daskroi.beside import Beside
+    from daskroi.besidefiles import BesideFiles
     from daskroi.confoundrecipe import ConfoundRecipe
     from daskroi.outputs import Target
     from daskroi.placement import AnyAtlas
@@ -94,7 +94,7 @@ class Work:
         Folder of the dataset, for BIDS URIs.
     memory : int or None
         Bytes that runs in one process may need together, where Dask has no limit for it.
-    beside : tuple of Beside
+    beside : tuple of BesideFiles
         What else is made of a run's series.
     """
 
@@ -108,7 +108,7 @@ class Work:
     token: str = ""
     root: str = ""
     memory: int | None = None
-    beside: tuple[Beside, ...] = ()
+    beside: tuple[BesideFiles, ...] = ()
 
     def mask_of(self, job: Job) -> str | None:
         """Path of the mask that a run gets."""
