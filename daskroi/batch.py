@@ -20,6 +20,7 @@ import daskroi
 from daskroi import runstable
 from daskroi.beside import beside_of
 from daskroi.cohortatlas import cohort_atlases
+from daskroi.currentclient import current_client
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.jobs import jobs_of, parse_shard
 from daskroi.listing import local_or_url
@@ -34,7 +35,7 @@ from daskroi.runstable import RunsTable
 from daskroi.session import Session
 from daskroi.summary import Summary
 from daskroi.urls import is_url, shown
-from daskroi.window import ClusterWindow, ThreadWindow, Window, default_client
+from daskroi.window import ClusterWindow, ThreadWindow, Window
 from daskroi.work import LINK, Job, Work
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def _window(
     client: Any, work: Work, most: int | None, memory: str | int | None, stack: ExitStack
 ) -> Window:
     """Where runs are extracted; leaving ``stack`` gives up what is not done."""
-    client = default_client() if client is None else client
+    client = current_client(of_task=False) if client is None else client
     if client is None or client == "threads":
         given = available_memory() if memory is None else _bytes(memory)
         window: Window = ThreadWindow(replace(work, memory=given), most=most)

@@ -340,17 +340,3 @@ def _unpacked(packed: bytes) -> Work:
     import zlib
 
     return pickle.loads(zlib.decompress(packed))
-
-
-def default_client() -> Client | None:
-    """The client that is current, as in a notebook; None if there is none."""
-    import sys
-
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client as current
-
-    try:
-        return current()
-    except ValueError:
-        return None
