@@ -1,6 +1,6 @@
 """`extract_cohort`: many runs, few at a time, each of them complete or not there.
 
-runs → jobs → what is not up to date → a window of tasks → results written by the workers →
+runs → jobs → what each of them needs → a window of tasks → results written by the workers →
 ``runs.tsv``. Nothing here grows with the number of runs but files.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from inspect import signature
@@ -20,8 +20,8 @@ import daskroi
 from daskroi import runstable
 from daskroi.beside import beside_of
 from daskroi.cohortatlas import cohort_atlases
+from daskroi.currentclient import current_client
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.job import LINK, Job, Work
 from daskroi.jobs import jobs_of, parse_shard
 from daskroi.listing import local_or_url
 from daskroi.memory import available_memory
@@ -32,10 +32,11 @@ from daskroi.planning import Plan, plan_of
 from daskroi.progress import show_progress
 from daskroi.recipe import Recipe
 from daskroi.runstable import RunsTable
-from daskroi.session import Checked, Session
+from daskroi.session import Session
 from daskroi.summary import Summary
 from daskroi.urls import is_url, shown
-from daskroi.window import ClusterWindow, ThreadWindow, Window, default_client
+from daskroi.window import ClusterWindow, ThreadWindow, Window
+from daskroi.work import LINK, Job, Work
 
 if TYPE_CHECKING:
     from daskroi.outputs import Target
@@ -183,7 +184,7 @@ def extract_cohort(
         stack.callback(table.close)
         session = Session(work, table, overwrite, retry_failed)
         if dry_run:
-            return _plan(session.checked(jobs), work)
+            return plan_of(session.looked(jobs), work)
         check_folder(target)
         _check_apart(target, work.root)
         runstable.sweep_tables(target)
@@ -243,23 +244,6 @@ def _bytes(memory: str | int) -> int:
         raise DaskroiError(
             f"memory={memory!r} is no size. Give bytes, or a text such as '4 GB'."
         ) from None
-
-
-def _plan(checked: Iterable[Checked], work: Work) -> Plan:
-    unread = 0
-
-    def to_read() -> Iterator[tuple[Job, str, str]]:
-        nonlocal unread
-        for one in checked:
-            if one.status == "to do" and not one.wanted:
-                unread += 1
-            else:
-                yield one.job, one.status, one.reason
-
-    plan = plan_of(to_read(), work)
-    if unread:
-        plan.counts["to complete, without reading images"] = unread
-    return plan
 
 
 def _work(
@@ -328,7 +312,7 @@ def _window(
     client: Any, work: Work, most: int | None, memory: str | int | None, stack: ExitStack
 ) -> Window:
     """Where runs are extracted; leaving ``stack`` gives up what is not done."""
-    client = default_client() if client is None else client
+    client = current_client(of_task=False) if client is None else client
     if client is None or client == "threads":
         given = available_memory() if memory is None else _bytes(memory)
         window: Window = ThreadWindow(replace(work, memory=given), most=most)

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
-
-from daskroi.sidecar import read_sidecar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from daskroi.besidefiles import BesideFiles
     from daskroi.outputs import Target
     from daskroi.store import Written
 
-__all__ = ["Beside", "beside_of", "contents_beside", "ensure_beside"]
+__all__ = ["beside_of", "contents_beside", "ensure_beside"]
 
 
-class Beside(Protocol):
-    """One kind of such files."""
-
-    def files_of(self, series: Written) -> tuple[Target, ...]:
-        """Where they go."""
-
-    def is_current(self, series: Written) -> bool:
-        """Whether those of these series are there; the series must be."""
-
-    def contents(
-        self, result: xr.DataArray, series: Written, sidecar: str
-    ) -> Mapping[Target, str | bytes]:
-        """What is in them, by path."""
-
-    def ensure(self, series: Written) -> bool:
-        """Make them of series that are in place, where they are not current."""
-
-
-def beside_of(connectome: str | None, parquet: bool) -> tuple[Beside, ...]:
+def beside_of(connectome: str | None, parquet: bool) -> tuple[BesideFiles, ...]:
     """Kinds of files that were asked for.
 
     Raises
@@ -47,7 +28,7 @@ def beside_of(connectome: str | None, parquet: bool) -> tuple[Beside, ...]:
     >>> beside_of("correlation", parquet=False)
     (ConnectomeFiles(choice='correlation'),)
     """
-    found: list[Beside] = []
+    found: list[BesideFiles] = []
     if connectome is not None:
         from daskroi.connectomefiles import ConnectomeFiles
 
@@ -60,7 +41,7 @@ def beside_of(connectome: str | None, parquet: bool) -> tuple[Beside, ...]:
 
 
 def contents_beside(
-    kinds: Iterable[Beside], result: xr.DataArray, series: Written, sidecar: str
+    kinds: Iterable[BesideFiles], result: xr.DataArray, series: Written, sidecar: str
 ) -> dict[Target, str | bytes]:
     """Files of all kinds, of series that are computed and not yet in place."""
     found: dict[Target, str | bytes] = {}
@@ -69,25 +50,14 @@ def contents_beside(
     return found
 
 
-def ensure_beside(kinds: Sequence[Beside], series: Iterable[Written]) -> tuple[int, int, int]:
+def ensure_beside(kinds: Sequence[BesideFiles], series: Iterable[Written]) -> None:
     """Have the files of all kinds, of series that are in place; no image is opened.
-
-    Returns
-    -------
-    (int, int, int)
-        Frames of the run, those not censored, and regions without a voxel, of all atlases.
 
     Raises
     ------
     DaskroiError
         There is no such connectome of these series; files cannot be written.
     """
-    frames, kept, lost = 1, 1, 0
     for one in series:
         for kind in kinds:
             kind.ensure(one)
-        said = read_sidecar(one.sidecar)
-        frames = said.get("NumberOfFrames", 1)
-        kept = len(said.get("KeptFrames", range(frames)))
-        lost += sum(not covered for covered in said["Regions"]["coverage"])
-    return frames, kept, lost

@@ -218,25 +218,19 @@ def _streamed_frames(run: xr.DataArray, plan: str, clipped: bool, high_variance:
 
 def _report(written: dict[str, Any], made: list[str], started: float) -> None:
     """A short table, and the paths, on stdout."""
-    from daskroi.sidecar import read_sidecar
+    from daskroi.sidecar import read_sidecar, told
 
     seconds = f"{time.perf_counter() - started:.1f}"
     rows = [("atlas", "regions", "frames", "lowest coverage", "seconds")]
     for name, paths in written.items():
         sidecar = read_sidecar(paths.sidecar)
-        regions = sidecar["Regions"]
-        lowest, where = min(
-            (0.0 if c is None else c, n)
-            for c, n in zip(regions["coverage"], regions["name"], strict=True)
-        )
-        frames = sidecar.get("NumberOfFrames", 1)
-        kept = len(sidecar.get("KeptFrames", range(frames)))
+        of = told(sidecar)
         rows.append(
             (
                 name,
-                str(len(regions["index"])),
-                str(kept) if kept == frames else f"{kept} of {frames}",
-                f"{lowest:.2f}" + (f" ({where})" if lowest < 0.995 else ""),
+                str(len(sidecar["Regions"]["index"])),
+                str(of.kept) if of.kept == of.frames else f"{of.kept} of {of.frames}",
+                f"{of.lowest:.2f}" + (f" ({of.where})" if of.lowest < 0.995 else ""),
                 seconds if name in made else "skipped",
             )
         )

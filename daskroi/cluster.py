@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from daskroi.currentclient import current_client
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, one_line
 from daskroi.jsontext import from_json
 
@@ -108,13 +109,10 @@ def connect(
     ...     dr.extract(run.image, run.atlas).compute().shape
     (20, 4)
     """
-    from distributed import Client, get_client
+    from distributed import Client
 
     if to is None:
-        try:
-            to = get_client()
-        except ValueError:
-            to = "local"
+        to = current_client(of_task=True) or "local"
     sizes = _sizes(n_workers=n_workers, threads_per_worker=threads_per_worker, memory=memory)
     tls = dict(zip(TLS_FILES, (tls_ca_file, tls_cert, tls_key), strict=True))
     if isinstance(to, Client):
@@ -146,14 +144,9 @@ def connected(to: Any = None, **options: Any) -> Iterator[Client]:
     ...     client.status
     'running'
     """
-    from distributed import Client, default_client
+    from distributed import Client
 
-    current = None
-    if to is None:
-        try:
-            current = default_client()
-        except ValueError:
-            current = None
+    current = current_client(of_task=True) if to is None else None
     client = connect(to, **options)
     try:
         yield client

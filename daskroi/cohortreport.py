@@ -16,7 +16,7 @@ from daskroi.outputs import as_target, exists, write
 from daskroi.report import Report, report
 from daskroi.reportpage import render
 from daskroi.runstable import read_runs
-from daskroi.sidecar import read_sidecar
+from daskroi.sidecar import read_sidecar, told
 from daskroi.store import read_timeseries, results_of
 
 if TYPE_CHECKING:
@@ -339,13 +339,10 @@ def _row(folder: Target, row: Mapping[Any, Any]) -> dict[str, Any]:
     links, kept, frames = [], _whole(row["frames_kept"]), _whole(row["frames"])
     for (atlas, _), series in results_of(folder, run).items():
         with suppress(DaskroiError, KeyError, TypeError, ValueError):
-            sidecar = read_sidecar(series.sidecar)
-            regions = sidecar["Regions"]
-            pairs = zip(regions["coverage"], regions["name"], strict=True)
-            least = min((0.0 if c is None else c, str(n)) for c, n in pairs)
+            of = told(read_sidecar(series.sidecar))
+            least = (of.lowest, of.where)
             lowest = least if lowest is None else min(lowest, least)
-            frames = sidecar.get("NumberOfFrames", frames)
-            kept = len(sidecar["KeptFrames"]) if "KeptFrames" in sidecar else frames
+            frames, kept = of.frames, of.kept
         page = report_path(series.timeseries)
         parts = [*run.split("/")[:-1], page.name]
         links.append((atlas, "./" + "/".join(map(quote, parts)) if exists(page) else ""))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from daskroi.besidefiles import SERIES, BesideFiles, hash_of
 from daskroi.connectome import connectome
-from daskroi.errors import DaskroiError, check_choice
-from daskroi.outputs import read_text, write_together
+from daskroi.errors import check_choice
 from daskroi.relmat import WrittenRelmat, relmat_contents, relmat_is_current, relmat_paths, stat_of
-from daskroi.store import read_timeseries
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,12 +27,10 @@ CHOICES = {
     "partial-correlation": ("partial correlation", "ledoit_wolf"),
     "precision": ("precision", "ledoit_wolf"),
 }
-# in the sidecar: of which series the matrix is
-SERIES = "SeriesSidecarSHA256"
 
 
 @dataclass(frozen=True)
-class ConnectomeFiles:
+class ConnectomeFiles(BesideFiles):
     """Which connectome is written beside every run's series, and whether it is there.
 
     Parameters
@@ -68,26 +64,12 @@ class ConnectomeFiles:
         paths = self.paths_of(series)
         return paths.matrix, paths.sidecar
 
-    def is_current(self, series: Written) -> bool:
-        """Whether the matrix of these series is there."""
-        try:
-            sidecar = read_text(series.sidecar)
-        except (DaskroiError, OSError):
-            return False  # another process is just replacing the series
-        return relmat_is_current(self.paths_of(series), {SERIES: _hash(sidecar)})
+    def are_of(self, series: Written, sidecar_hash: str) -> bool:
+        """Whether the matrix is there, of series with this sidecar."""
+        return relmat_is_current(self.paths_of(series), {SERIES: sidecar_hash})
 
     def contents(self, result: xr.DataArray, series: Written, sidecar: str) -> dict[Target, str]:
-        """Text of the two files.
-
-        Parameters
-        ----------
-        result : DataArray, dims (time, region)
-            The run's series, computed.
-        series : Written
-            Where they are, or will be.
-        sidecar : str
-            Text of their sidecar.
-        """
+        """Text of the two files."""
         kind, shrinkage = CHOICES[self.choice]
         # whether series were just computed or read back, the same bytes: by their sidecar alone
         atlas = json.loads(sidecar)["Atlas"]
@@ -99,26 +81,5 @@ class ConnectomeFiles:
             matrix,
             self.paths_of(series),
             sources=[series.timeseries.name],
-            more={SERIES: _hash(sidecar)},
+            more={SERIES: hash_of(sidecar)},
         )
-
-    def ensure(self, series: Written) -> bool:
-        """Have the matrix of series that are in place; whether it had to be made.
-
-        The image is not read again: the series are, where they are.
-
-        Raises
-        ------
-        DaskroiError
-            There is no such connectome: see `daskroi.connectome`. The series stay.
-        """
-        if self.is_current(series):
-            return False
-        sidecar = read_text(series.sidecar)
-        result = read_timeseries(series.timeseries)
-        write_together(self.contents(result, series, sidecar))
-        return True
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

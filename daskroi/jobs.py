@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from daskroi.entities import DEVICES, ENTITIES, plain_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.job import Job
 from daskroi.places import output_prefixes
 from daskroi.urls import is_url, shown
+from daskroi.work import Job
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daskroi.errors import DaskroiError
@@ -31,12 +32,10 @@ class Outcome:
     frames, kept, lost : int
         Frames of the run, those not censored; regions without a voxel, of all atlases.
     warnings : tuple of str
-    files : tuple of dict of str to str or bytes
-        Results, a dict per atlas, by path below the output folder, where the worker does not see
-        that folder. Empty otherwise: they are written.
-    incomplete : tuple of str
-        Atlases whose series are in place, where the worker does not see them: what belongs beside
-        them may be missing still.
+    sent : tuple of dict of str to str or bytes, or None
+        Results, a dict per atlas, by path below the output folder, of a worker that does not see
+        that folder; nor has it made what was missing beside series that are in place. None: all is
+        written.
     """
 
     status: str = "ok"
@@ -51,8 +50,7 @@ class Outcome:
     kept: int = 0
     lost: int = 0
     warnings: tuple[str, ...] = ()
-    files: tuple[dict[str, str | bytes], ...] = ()
-    incomplete: tuple[str, ...] = ()
+    sent: tuple[Mapping[str, str | bytes], ...] | None = None
 
 
 def failure(error: BaseException, key: str = "") -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daskroi.besidefiles import SERIES, BesideFiles, hash_of
 from daskroi.errors import DaskroiError
-from daskroi.outputs import read_text, write
 from daskroi.remote import retried
-from daskroi.store import names_of, read_timeseries
+from daskroi.store import names_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetFiles"]
 
-# entries of the schema's metadata
-IDS, SERIES = b"region_ids", b"SeriesSidecarSHA256"
+# in the schema's metadata, beside the hash of the series
+IDS = "region_ids"
 
 
 @dataclass(frozen=True)
-class ParquetFiles:
+class ParquetFiles(BesideFiles):
     """``…_timeseries.parquet`` beside ``…_timeseries.tsv``: the same columns and rows.
 
     What is n/a in the table is null. The schema's metadata has ``region_ids``, a JSON list.
@@ -59,26 +58,12 @@ class ParquetFiles:
         """The file."""
         return (self.path_of(series),)
 
-    def is_current(self, series: Written) -> bool:
-        """Whether the file of these series is there."""
-        try:
-            found = _metadata(self.path_of(series))
-            return found.get(SERIES) == _hash(read_text(series.sidecar))
-        except (DaskroiError, OSError, ValueError):
-            return False  # not begun, cut short, or the series are just being replaced
+    def are_of(self, series: Written, sidecar_hash: str) -> bool:
+        """Whether the file is there, of series with this sidecar."""
+        return _metadata(self.path_of(series)).get(SERIES.encode()) == sidecar_hash.encode()
 
     def contents(self, result: xr.DataArray, series: Written, sidecar: str) -> dict[Target, bytes]:
-        """The file.
-
-        Parameters
-        ----------
-        result : DataArray, dims (time, region) or (region,)
-            The run's series, computed.
-        series : Written
-            Where they are, or will be.
-        sidecar : str
-            Text of their sidecar.
-        """
+        """The file."""
         parquet = _parquet()
         import pyarrow as pa
 
@@ -86,27 +71,12 @@ class ParquetFiles:
         values = np.atleast_2d(np.asarray(result.values))
         # from_pandas: NaN becomes null, which readers that know no NaN skip as well
         columns = [pa.array(np.ascontiguousarray(c), from_pandas=True) for c in values.T]
-        said = {IDS: json.dumps(regions["index"]).encode(), SERIES: _hash(sidecar)}
+        said = {IDS: json.dumps(regions["index"]), SERIES: hash_of(sidecar)}
         buffer = io.BytesIO()
         parquet.write_table(
             pa.table(columns, names=names_of(regions)).replace_schema_metadata(said), buffer
         )
         return {self.path_of(series): buffer.getvalue()}
-
-    def ensure(self, series: Written) -> bool:
-        """Have the file of series that are in place; whether it had to be made.
-
-        Raises
-        ------
-        DaskroiError
-            The series cannot be read, or the file not be written.
-        """
-        if self.is_current(series):
-            return False
-        sidecar = read_text(series.sidecar)
-        [(path, data)] = self.contents(read_timeseries(series.timeseries), series, sidecar).items()
-        write(path, data)
-        return True
 
 
 def _parquet() -> Any:
@@ -131,7 +101,3 @@ def _metadata(path: Target) -> dict[bytes, bytes]:
             return parquet.read_schema(file).metadata or {}
 
     return retried(str(path), path.storage_options, work)
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).hexdigest().encode()

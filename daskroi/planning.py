@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.errors import DaskroiError
+from daskroi.outcome import Outcome
+from daskroi.upkeep import Needs
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.job import Job, Work
+    from daskroi.work import Job, Work
 
 __all__ = ["Plan", "bytes_to_read", "memory_of", "plan_of"]
 
+# of runs whose series are there, while something beside them is missing
+TO_COMPLETE = "to complete, without reading images"
 # stored bytes that are in memory at once: two slabs and what is made of them, or a chunk
 SLABS_BYTES = 96 << 20
 # labels, their order, masks and weights, per voxel; measured to 48
@@ -134,28 +138,29 @@ def _runs(n: int) -> str:
     return f"{n} run{'' if n == 1 else 's'}"
 
 
-def plan_of(checked: Iterable[tuple[Job, str, str]], work: Work) -> Plan:
+def plan_of(looked: Iterable[tuple[Job, Needs | Outcome]], work: Work) -> Plan:
     """Put the plan together: headers of the runs to do are read, and no voxel.
 
     Parameters
     ----------
-    checked : iterable of (job, "to do" | "skipped" | "failed", reason)
+    looked : iterable of (job, Needs, or the Outcome of one that cannot be looked at)
     work : Work
     """
     plan = Plan(reads=_reads(work.options))
-    for job, status, reason in checked:
-        if status != "to do":
-            plan.counts[status] += 1
-            if status == "failed":
-                plan.problems.append(f"{job.name}: {reason}")
-            continue
-        try:
-            _add(plan, job, work)
-        except DaskroiError as error:
-            plan.counts["failed"] += 1
-            plan.problems.append(f"{job.name}: {error}")
-        else:
-            plan.counts["to do"] += 1
+    for job, found in looked:
+        status, problem = found.status, ""
+        if status == "failed":
+            problem = found.reason if isinstance(found, Outcome) else found.failed_before
+        elif isinstance(found, Needs) and found.beside and not found.series:
+            status = TO_COMPLETE
+        elif status == "to do":
+            try:
+                _add(plan, job, work)
+            except DaskroiError as error:
+                status, problem = "failed", str(error)
+        plan.counts[status] = plan.counts.get(status, 0) + 1
+        if problem:
+            plan.problems.append(f"{job.name}: {problem}")
     return plan
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from daskroi.confoundrecipe import ConfoundRecipe
-    from daskroi.job import Job
+    from daskroi.work import Job
 
 __all__ = ["nuisance_of", "other_t_r"]
 

@@ -24,9 +24,9 @@ from daskroi.urls import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from daskroi.job import Job
     from daskroi.outcome import Outcome
     from daskroi.outputs import Target
+    from daskroi.work import Job
 
 __all__ = ["COLUMNS", "LOGS", "RunsTable", "read_runs", "shard_name"]
 
@@ -74,7 +74,7 @@ class RunsTable:
     Examples
     --------
     >>> from daskroi.outputs import as_target
-    >>> from daskroi.job import Job
+    >>> from daskroi.work import Job
     >>> table = RunsTable(as_target("memory://table"))
     >>> table.add(Job(0, "sub-01_bold", "bold.nii"), "skipped")
     >>> table.publish()

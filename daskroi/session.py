@@ -6,25 +6,30 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from daskroi import runstable
 from daskroi.errors import DaskroiError
-from daskroi.job import Job, Work, completed
 from daskroi.outcome import Outcome, failure
 from daskroi.outputs import NotWrittenError
 from daskroi.progress import Progress, show_progress
+from daskroi.runjob import run_job
+from daskroi.sink import deliver
 from daskroi.summary import Summary
+from daskroi.upkeep import Needs, everything, look
 from daskroi.urls import is_url
 
 if TYPE_CHECKING:
     from daskroi.cohortzarr import InOrder
     from daskroi.runstable import RunsTable
     from daskroi.window import Window
+    from daskroi.work import Job, Work
 
-__all__ = ["Checked", "Session"]
+__all__ = ["Session"]
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_TABLES = 30.0
 SECONDS_BETWEEN_TICKS = 0.25
@@ -32,17 +37,6 @@ SECONDS_BETWEEN_TICKS = 0.25
 LOOKS = 8
 # failures, and runs that are made again, that are told one by one
 SAID = 5
-
-
-@dataclass
-class Checked:
-    """A job, and what is to be done about it."""
-
-    job: Job
-    status: str  # "to do", "skipped" or "failed"
-    reason: str = ""
-    wanted: tuple[str, ...] = ()  # none, of a run to do: only something beside its series
-    outcome: Outcome | None = None
 
 
 class Session:
@@ -66,7 +60,7 @@ class Session:
         self.changed: Counter[str] = Counter()
         self.read_bytes = 0
         self.started = time.monotonic()
-        self._why: dict[int, str] = {}
+        self._needs: dict[int, Needs] = {}  # of runs in the window
         self._published = time.monotonic()
         self._stop: DaskroiError | None = None
 
@@ -74,15 +68,17 @@ class Session:
         """Work through all jobs."""
         complete = False
         try:
-            for checked in self.checked(jobs):
-                if checked.status != "to do":
-                    self._note(checked.job, checked.status, checked.outcome, checked.reason)
+            for job, found in self.looked(jobs):
+                if isinstance(found, Outcome):
+                    self._note(job, found.status, found)
+                elif found.status != "to do":
+                    self._note(job, found.status, reason=found.failed_before)
                 else:
                     while window.full and not self._ended(stop_on_first_crash):
                         self._take(window)
                     if not self._ended(stop_on_first_crash):
-                        self._why[checked.job.position] = checked.reason
-                        window.submit(checked.job, checked.wanted)
+                        self._needs[job.position] = found
+                        window.submit(job, found)
                 if self._ended(stop_on_first_crash):
                     break
                 self._tick(window)
@@ -98,8 +94,8 @@ class Session:
         crashed = stop_on_first_crash and self.table.counts["failed"] > 0
         return crashed or self._stop is not None
 
-    def checked(self, jobs: Iterable[Job]) -> Iterator[Checked]:
-        """Look at every run: is it up to date, did it fail before."""
+    def looked(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Needs | Outcome]]:
+        """Look at every run: what it needs, or the failure of one that cannot be looked at."""
 
         def claimed() -> Iterator[Job]:
             for job in jobs:
@@ -107,42 +103,29 @@ class Session:
                 yield job
 
         if isinstance(self.work.out, Path) and not is_url(self.work.root):
-            yield from map(self._check, claimed())
+            yield from map(self._look, claimed())
             return
-        yield from _ahead(self._check, claimed(), LOOKS)
+        yield from _ahead(self._look, claimed(), LOOKS)
 
-    def _check(self, job: Job) -> Checked:
-        every = tuple(self.work.atlases)
+    def _look(self, job: Job) -> tuple[Job, Needs | Outcome]:
         try:
-            identities = self.work.identities(job)
-            key = self.work.key_of(identities)
-            stale = self.work.stale(job, identities)
-            complete = not stale and not self.work.incomplete(job, stale)
+            needs = look(self.work, job)
         except DaskroiError as error:
-            outcome = failure(error)
-            return Checked(job, "failed", outcome.reason, outcome=outcome)
+            return job, failure(error)
         if self.overwrite:
-            return Checked(job, "to do", wanted=every)
-        if complete:
-            return Checked(job, "skipped")
-        if not self.retry_failed:
-            before = runstable.failed_before(self.work.out, job, key)
-            if before is not None:
-                return Checked(job, "failed", before)
-        why = list(dict.fromkeys(w for found in stale.values() for w in found or ()))
-        reason = f"made again, with other {', '.join(why)}" if why else ""
-        return Checked(job, "to do", reason, tuple(stale))
+            needs = everything(self.work)
+        if self.retry_failed:
+            needs = replace(needs, failed_before="")
+        return job, needs
 
     def _take(self, window: Window) -> None:
         found = window.next(SECONDS_BETWEEN_TICKS)
         if found is not None:
             job, outcome = found
-            try:
-                outcome = completed(job, self.work, outcome)
-            except DaskroiError as error:
-                outcome = failure(error)
-            why = self._why.pop(job.position, "")
-            self._note(job, outcome.status, outcome, why if outcome.status == "ok" else "")
+            needs = self._needs.pop(job.position)
+            if outcome.sent is not None:
+                outcome = self._received(job, needs, outcome)
+            self._note(job, outcome.status, outcome, needs.reason if outcome.status == "ok" else "")
             if self._stops(outcome) and self._stop is None:
                 self._stop = NotWrittenError(
                     f"{outcome.reason} Runs that are done are complete: start again, and they are "
@@ -150,11 +133,24 @@ class Session:
                 )
         self._tick(window)
 
+    def _received(self, job: Job, needs: Needs, outcome: Outcome) -> Outcome:
+        """Do here what a worker could not that does not see the output folder."""
+        try:
+            deliver(outcome.sent or (), self.work.out)
+        except DaskroiError as error:
+            return failure(error)
+        if outcome.status != "ok" or not needs.beside:
+            return outcome
+        made = run_job(job, self.work, replace(needs, series=()))
+        return outcome if needs.series and made.status == "ok" else made
+
     def _stops(self, outcome: Outcome) -> bool:
         # a full disk stays full; of a bucket a single put may fail
         return outcome.fatal and isinstance(self.work.out, Path)
 
-    def _note(self, job: Job, status: str, outcome: Outcome | None, reason: str) -> None:
+    def _note(
+        self, job: Job, status: str, outcome: Outcome | None = None, reason: str = ""
+    ) -> None:
         if outcome is not None and outcome.status == "failed":
             runstable.write_log(self.work.out, job, outcome)
             self._say_failed(job, outcome.reason)
@@ -215,12 +211,12 @@ class Session:
         )
 
 
-def _ahead(look: Callable[[Job], Checked], jobs: Iterator[Job], count: int) -> Iterator[Checked]:
+def _ahead(look: Callable[[Job], T], jobs: Iterator[Job], count: int) -> Iterator[T]:
     """Look at some runs at once, in order, never far ahead of those that are taken."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
     with ThreadPoolExecutor(count, thread_name_prefix="daskroi-look") as pool:
-        waiting: deque[Future[Checked]] = deque()
+        waiting: deque[Future[T]] = deque()
         try:
             for job in jobs:
                 waiting.append(pool.submit(look, job))

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NUMERICS",
+    "Told",
     "changed",
     "check_no_input",
     "fingerprints",
@@ -32,6 +34,7 @@ __all__ = [
     "read_sidecar",
     "sidecar_of",
     "to_json",
+    "told",
 ]
 
 # raised by one whenever the numbers of a result change by more than rounding: results that older
@@ -235,6 +238,47 @@ def read_sidecar(path: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DaskroiError(f"{path}: is not a sidecar, which is a JSON object.")
     return found
+
+
+@dataclass(frozen=True)
+class Told:
+    """What users are told of a result first.
+
+    Parameters
+    ----------
+    frames, kept : int
+        Of the run (1 of a single volume); those not censored.
+    lost : int
+        Regions without a voxel.
+    lowest : float
+        Lowest coverage of a region.
+    where : str
+        Name of that region.
+    """
+
+    frames: int
+    kept: int
+    lost: int
+    lowest: float
+    where: str
+
+
+def told(sidecar: Mapping[str, Any]) -> Told:
+    """What a sidecar tells of its result; of one that somebody edited, any error may come.
+
+    Examples
+    --------
+    >>> told({"NumberOfFrames": 9, "KeptFrames": [0, 2],
+    ...       "Regions": {"name": ["V1", "V2"], "coverage": [0.75, None]}})
+    Told(frames=9, kept=2, lost=1, lowest=0.0, where='V2')
+    """
+    frames = sidecar.get("NumberOfFrames", 1)
+    kept = len(sidecar["KeptFrames"]) if "KeptFrames" in sidecar else frames
+    regions = sidecar["Regions"]
+    coverage = [c or 0.0 for c in regions["coverage"]]  # NaN was written as null
+    named = zip(coverage, map(str, regions["name"]), strict=True)
+    lowest, where = min(named, default=(1.0, ""))
+    return Told(frames, kept, coverage.count(0.0), lowest, where)
 
 
 def to_json(value: Any, indent: str = "\n") -> str:

@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
-from daskroi.job import Job, Work, run_job
 from daskroi.outcome import Outcome, failure
+from daskroi.runjob import run_job
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+    from daskroi.upkeep import Needs
+    from daskroi.work import Job, Work
 
 __all__ = ["ClusterWindow", "LostClusterError", "ThreadWindow", "Window"]
 
@@ -51,8 +54,8 @@ class Window(ABC):
         """Jobs that were submitted and not given back."""
 
     @abstractmethod
-    def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
-        """Have a job done, for these atlases."""
+    def submit(self, job: Job, needs: Needs) -> None:
+        """Have a job done."""
 
     @abstractmethod
     def next(self, timeout: float) -> tuple[Job, Outcome] | None:
@@ -99,14 +102,14 @@ class ThreadWindow(Window):
         """Jobs that were submitted and not given back."""
         return self._busy
 
-    def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
-        """Have a job done, for these atlases."""
+    def submit(self, job: Job, needs: Needs) -> None:
+        """Have a job done."""
         self._busy += 1
-        self._pool.submit(self._run, job, wanted)
+        self._pool.submit(self._run, job, needs)
 
-    def _run(self, job: Job, wanted: tuple[str, ...]) -> None:
+    def _run(self, job: Job, needs: Needs) -> None:
         try:
-            outcome = run_job(job, self._work, wanted)
+            outcome = run_job(job, self._work, needs)
         except BaseException as error:  # asyncio's CancelledError: not given back, it is waited for
             outcome = failure(error)
         self._done.put((job, outcome))
@@ -207,12 +210,12 @@ class ClusterWindow(Window):
         """Jobs that were submitted and not given back."""
         return len(self._running) + len(self._ready)
 
-    def submit(self, job: Job, wanted: tuple[str, ...]) -> None:
-        """Have a job done, for these atlases."""
+    def submit(self, job: Job, needs: Needs) -> None:
+        """Have a job done."""
         position = job.position
         with self._lost_said():
             future = self._client.submit(
-                run_job, job, self._shared, wanted, key=(self._group, position), pure=False
+                run_job, job, self._shared, needs, key=(self._group, position), pure=False
             )
         self._running[position] = (job, future)
         future.add_done_callback(lambda f, p=position: self._done.put((p, f)))
@@ -337,17 +340,3 @@ def _unpacked(packed: bytes) -> Work:
     import zlib
 
     return pickle.loads(zlib.decompress(packed))
-
-
-def default_client() -> Client | None:
-    """The client that is current, as in a notebook; None if there is none."""
-    import sys
-
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client as current
-
-    try:
-        return current()
-    except ValueError:
-        return None

@@ -187,14 +187,14 @@ def test_workers_that_do_not_see_the_folder_send_results(
     extract_cohort(runs, atlas, tmp_path / "here", **told)
 
     def blind() -> None:
-        from daskroi import job
+        from daskroi import sink
 
-        job.exists = lambda path: False  # type: ignore[assignment]
+        sink.exists = lambda path: False  # type: ignore[assignment]
 
     def seeing() -> None:
-        from daskroi import job, outputs
+        from daskroi import outputs, sink
 
-        job.exists = outputs.exists  # type: ignore[attr-defined]
+        sink.exists = outputs.exists  # type: ignore[attr-defined]
 
     client.run(blind)
     try:
@@ -243,7 +243,7 @@ def test_what_changed_is_made_again_and_said(tmp_path, atlas, monkeypatch, capsy
     told |= change(runs) | {"progress": True}
     if told.pop("numerics", None):
         monkeypatch.setattr("daskroi.sidecar.NUMERICS", 99)
-        monkeypatch.setattr("daskroi.job.NUMERICS", 99)
+        monkeypatch.setattr("daskroi.work.NUMERICS", 99)
     one = atlas
     if background := told.pop("background_label", None):
         one = dr.load_atlas(atlas.image, name=atlas.name, background_label=background)

@@ -169,9 +169,9 @@ def blind_client() -> Iterator[Any]:
     """A worker that does not see the output folder."""
 
     def blind() -> None:
-        from daskroi import job
+        from daskroi import sink
 
-        job.exists = lambda path: False  # type: ignore[assignment]
+        sink.exists = lambda path: False  # type: ignore[assignment]
 
     with local_cluster(1) as client:
         client.run(blind)

@@ -259,6 +259,16 @@ def test_the_current_client_or_a_local_one(plain: tuple[str, Path]) -> None:
     assert own.cluster.status.name == "closed"
 
 
+def test_a_task_does_not_close_the_client_of_its_worker(plain: tuple[str, Path]) -> None:
+    def task() -> str:
+        with connected() as inside:
+            pass
+        return inside.status
+
+    with Client(plain[0]) as mine:
+        assert mine.submit(task, pure=False).result(30) == "running"
+
+
 def test_a_cluster_object() -> None:
     options = {"n_workers": 1, "processes": False, "dashboard_address": None}
     with LocalCluster(**options) as cluster:

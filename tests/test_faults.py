@@ -124,16 +124,16 @@ def test_a_worker_that_dies_of_a_run_every_time(tmp_path, runs, undisturbed):
     poison = runs.loc[3, "image"]
 
     def prepare(image: str) -> None:
-        from daskroi import job
+        from daskroi import runjob
 
-        real = job._extract_and_write
+        real = runjob._make_series
 
         def deadly(one: Any, *args: Any) -> Any:
             if one.image == image:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(one, *args)
 
-        job._extract_and_write = deadly
+        runjob._make_series = deadly
 
     from distributed import WorkerPlugin
 
@@ -155,12 +155,13 @@ def test_a_worker_that_dies_of_a_run_every_time(tmp_path, runs, undisturbed):
 
 
 def test_a_worker_that_dies_with_a_result_is_not_the_scheduler_lost(tmp_path):
-    from daskroi.job import Job, Work
+    from daskroi.upkeep import Needs
     from daskroi.window import ClusterWindow
+    from daskroi.work import Job, Work
 
     with local_cluster() as client:
         window = ClusterWindow(client, Work(tmp_path, {}))
-        window.submit(Job(0, "sub-01", str(tmp_path / "gone.nii")), ("A",))
+        window.submit(Job(0, "sub-01", str(tmp_path / "gone.nii")), Needs(("A",)))
 
         def holders() -> list[str]:
             where = {str(key): workers for key, workers in client.who_has().items()}

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from daskroi.errors import DaskroiError
-from daskroi.job import Job
 from daskroi.outcome import Outcome
 from daskroi.runstable import (
     COLUMNS,
@@ -19,6 +18,7 @@ from daskroi.runstable import (
     read_runs,
     write_log,
 )
+from daskroi.work import Job
 
 
 def job(i: int) -> Job:

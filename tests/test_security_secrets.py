@@ -167,8 +167,8 @@ def test_what_of_options_may_be_shown() -> None:
 def test_reprs_of_what_travels_to_workers() -> None:
     """Dask logs the arguments of a task that is lost."""
     from daskroi.bytesource import ByteSource
-    from daskroi.job import Job, Work
     from daskroi.outputs import as_target
+    from daskroi.work import Job, Work
 
     [url, *_] = secretsweep.urls_of("http://host", "x.nii.gz")
     options = {"secret": SECRET, "password": SECRET, "headers": {"Authorization": SECRET}}

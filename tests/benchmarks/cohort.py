@@ -92,21 +92,22 @@ if __name__ == "__main__":
 
 SCALE = """
 import sys
-from daskroi import job, session, window
+from daskroi import store, window, work
 from daskroi.batch import extract_cohort
 import daskroi as dr
 
-def fake_run(job, work, wanted):
-    return job_module.Outcome(seconds=0.001, frames=100, kept=100)
+from daskroi.outcome import Outcome
 
-import daskroi.job as job_module
+def fake_run(job, work, needs):
+    return Outcome(seconds=0.001, frames=100, kept=100)
+
 fake_run.__module__ = "__main__"
 
 if __name__ == "__main__":
     address, count, out, done = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "done"
     window.run_job = fake_run
-    job.Work.identities = lambda self, one: {name: {} for name in self.atlases}
-    job.Work.stale = lambda self, one, identities: {} if done else dict.fromkeys(self.atlases)
+    work.Work.identities = lambda self, one: {name: {} for name in self.atlases}
+    store.stale = lambda paths, identity, part: [] if done else None
     atlas = dr.make_phantom((12, 14, 12), n_time=2, n_regions=4).atlas
     names = ({"image": f"/nowhere/sub-{i:06}/func/sub-{i:06}_task-rest_bold.nii.gz",
               "name": f"sub-{i:06}/func/sub-{i:06}_task-rest"} for i in range(count))
