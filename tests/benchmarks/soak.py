@@ -211,7 +211,7 @@ class Rig:
 
 
 def soak(
-    seconds: float, seed: int, side: int = 16, cluster: bool = True, leak: bool = False,
+    seconds: float, seed: int, side: int = 16, cluster: bool = True, leak: float = 0,
     said: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[Noted]]:  # fmt: skip
     """Rounds until the time is up; what was noted, by process."""
@@ -238,7 +238,7 @@ def soak(
         while (spent := time.monotonic() - started) < seconds or rig.rounds < 4:
             rig.round()
             if leak:
-                rig.kept.append(bytearray(b"x") * 5_000_000)
+                rig.kept.append(b"x" * int(leak * 1e6))
             shutil.rmtree(folder / "cache", ignore_errors=True)
             if client is not None:
                 client.run_on_scheduler(forget_spans)
@@ -324,7 +324,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=16, help="voxels along an axis")
     parser.add_argument("--no-cluster", action="store_true")
     parser.add_argument("--most", type=float, default=2.0, help="MB per 1,000 extractions")
-    parser.add_argument("--leak", action="store_true", help="lose 5 MB a round, to see it seen")
+    parser.add_argument("--leak", type=float, default=0, help="MB lost a round, to see it seen")
     parser.add_argument("--json", type=Path, help="where to write all that was noted")
     parser.add_argument("-v", "--verbose", action="store_true")
     told = parser.parse_args(args)
