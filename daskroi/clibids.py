@@ -182,12 +182,11 @@ def _client(
             say("Dashboard", link)
         try:
             yield client
-        except BaseException:
-            if to == "local":  # of workers that are ended in the middle, enough is said by one line
+        finally:
+            if to == "local":  # a worker that is ended in the middle of a task logs that
                 with suppress(Exception):
                     client.run(_hushed, wait=False)
                 _hush()
-            raise
 
 
 async def _hushed() -> None:  # Dask does not wait for what is asynchronous

@@ -114,7 +114,7 @@ def _log_level(given: Any) -> int:
 
 @contextmanager
 def _ctrl_c_later() -> Iterator[None]:
-    """Have Ctrl-C wait until processes are started, and never come to these.
+    """Have Ctrl-C and SIGTERM wait until processes are started, and Ctrl-C never come to these.
 
     A terminal sends it to all processes, and workers, or a cluster that is half started, would
     answer with pages of tracebacks. Who has started them ends them.
@@ -128,16 +128,25 @@ def _ctrl_c_later() -> Iterator[None]:
     # it is started with the first process, and lets signals through again
     resource_tracker.ensure_running()
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    before: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        there = signal.getsignal(number)
+        # where Python does not handle SIGTERM, it ends the process at once
+        if number == signal.SIGINT or callable(there):
+            # None: it was not Python that set it, and cannot be put back
+            before[number] = signal.default_int_handler if there is None else there
+            signal.signal(number, lambda number, _: came.append(number))
     # threads that are made from here on inherit this, and so do processes that these start
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        # None: it was not Python that set it, and cannot be put back
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if came:
+        if callable(handler := before[came[0]]):
+            handler(came[0], None)
         raise KeyboardInterrupt
 
 
