@@ -21,8 +21,8 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.jsontext import from_json
+from daskroi.locks import BusyError, alone_in
 from daskroi.outputs import NotWrittenError, listed, read_text, remove_all, write
-from daskroi.partfiles import BusyError, alone_in
 from daskroi.runstable import LOGS
 from daskroi.store import read_timeseries
 from daskroi.unsaid import ignored

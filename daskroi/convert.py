@@ -97,7 +97,7 @@ def _write_nifti(
     overwrite: bool,
 ) -> None:
     from daskroi.niftiwrite import write_nifti
-    from daskroi.zarrstore import exists
+    from daskroi.remote import exists
     from daskroi.zarrwrite import check_apart, source_of
 
     location = located(target)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
-from daskroi.partfiles import alone_in, part_of, sweep, uninterrupted
+from daskroi.locks import alone_in, uninterrupted
+from daskroi.partfiles import placed, placed_together, sweep
+from daskroi.remote import exists as exists_at
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, local_path, shown
 
@@ -155,9 +158,7 @@ def exists(path: Target) -> bool:
     >>> exists(as_target("memory://nowhere/x.tsv"))
     False
     """
-    if isinstance(path, Path):
-        return path.is_file()
-    return retried(str(path), path.storage_options, lambda: path.fs.isfile(path.path))
+    return exists_at(str(path), getattr(path, "storage_options", None), file=True)
 
 
 def listed(folder: Target) -> list[str] | None:
@@ -247,18 +248,13 @@ def write(path: Target, content: str | bytes | Iterable[str]) -> None:
     'hello'
     """
     if not isinstance(path, Path):
-        _put({path: content if isinstance(content, str | bytes) else "".join(content)})
+        _put({path: content})
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(path)
-        with uninterrupted():
-            try:
-                _fill(part, content)
-                os.replace(part, path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+        with uninterrupted(), placed(path) as file:
+            for piece in _bytes(content):
+                file.write(piece)
     except OSError as error:
         raise _not_written(path.parent, error) from error
 
@@ -285,12 +281,12 @@ def write_together(files: Mapping[Any, str | bytes]) -> None:
     """
     *_, last = files
     if isinstance(last, Path):
-        _rename_together(files)
+        _place_together(files)
     else:
         _put(files)
 
 
-def _rename_together(files: Mapping[Path, str | bytes]) -> None:
+def _place_together(files: Mapping[Path, str | bytes]) -> None:
     *_, last = files
     folder = last.parent
     made = not folder.exists()
@@ -299,7 +295,10 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
         # or the table of one writer would stand beside the sidecar of another
         with alone_in(folder, SECONDS_TO_WAIT), uninterrupted():
             sweep(folder, last.name.partition("_stat-")[0])
-            _rename_all(files, last)
+            with placed_together(files) as opened:
+                for file, content in zip(opened, files.values(), strict=True):
+                    for piece in _bytes(content):
+                        file.write(piece)
     except BaseException as error:
         if made:
             with suppress(OSError):  # unless it has something in it
@@ -309,25 +308,7 @@ def _rename_together(files: Mapping[Path, str | bytes]) -> None:
         raise
 
 
-def _rename_all(files: Mapping[Path, str | bytes], last: Path) -> None:
-    parts: dict[Path, Path] = {}
-    placed: list[Path] = []
-    try:
-        for path, content in files.items():
-            parts[path] = part_of(path)
-            _fill(parts[path], content)
-        # an older sidecar must not stand beside newer tables, whatever happens in between
-        last.unlink(missing_ok=True)
-        for path, part in parts.items():
-            os.replace(part, path)
-            placed.append(path)
-    except BaseException:
-        for path in (*placed, *parts.values()):
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _put(files: Mapping[UPath, str | bytes]) -> None:
+def _put(files: Mapping[UPath, str | bytes | Iterable[str]]) -> None:
     """Single puts: an object is there whole or not at all."""
     *_, last = files
     placed: list[UPath] = []
@@ -336,7 +317,7 @@ def _put(files: Mapping[UPath, str | bytes]) -> None:
             remove(last)
         for path, content in files.items():
             placed.append(path)
-            data = content.encode(errors=BROKEN) if isinstance(content, str) else content
+            data = b"".join(_bytes(content))
             # pipe_file, not open: a buffered file is committed even when its block is left by an
             # error, and goes up in parts from 5 MB
             retried(str(path), path.storage_options, partial(_pipe, path, data))
@@ -389,14 +370,13 @@ def _not_written(folder: Any, error: Exception) -> NotWrittenError:
     )
 
 
-def _fill(path: Path, content: str | bytes | Iterable[str]) -> None:
-    if isinstance(content, str):
-        path.write_text(content, encoding="utf-8", errors=BROKEN, newline="\n")
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        with path.open("w", encoding="utf-8", errors=BROKEN, newline="\n") as file:
-            file.writelines(content)
+def _bytes(content: str | bytes | Iterable[str]) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    pieces = iter([content] if isinstance(content, str) else content)
+    while some := list(islice(pieces, 1000)):  # lines, which one by one cost a system call each
+        yield "".join(some).encode(errors=BROKEN)
 
 
 def remove_all(folder: Target) -> None:

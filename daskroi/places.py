@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from daskroi.entities import BidsName, checked_label, entity_folder, parse_name, short_name
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.listing import exists, local_or_url
+from daskroi.listing import local_or_url
 from daskroi.pairing import stem_of
 from daskroi.paths import child_of, dataset_root, fill_pattern, printable, split_path, without_query
+from daskroi.remote import exists
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:

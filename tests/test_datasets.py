@@ -550,7 +550,7 @@ def test_masker_with_bunches_of_nilearn(nilearns: SimpleNamespace) -> None:
 
 
 def parts_left(folder: Path) -> list[Path]:
-    return list(folder.rglob(".part-*"))
+    return list(folder.rglob(".*.part"))
 
 
 def test_downloads_once_and_whole(server: Server, tmp_path: Path) -> None:
@@ -721,20 +721,24 @@ def test_killed_download_is_no_file(server: Server, tmp_path: Path) -> None:
     assert server.stalled.wait(60)
     folder = tmp_path / "cache" / "datasets" / "development_fmri"
     deadline = time.monotonic() + 20
-    while not any(p.is_file() and p.stat().st_size for p in folder.glob(".part-*/*")):
+    while not any(p.is_file() and p.stat().st_size for p in folder.glob(".*.part/*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait(20)
-    (left,) = parts_left(tmp_path)
+    assert len(parts_left(tmp_path)) == 1
+    # of another machine, where it may still be running: left alone while something comes
+    elsewhere = folder / ".download.otherhost-1-0123abcd.part"
+    elsewhere.mkdir()
+    (elsewhere / "half").write_bytes(b"half")
+    old = time.time() - 2 * 3600
+    os.utime(elsewhere, (old, old))
     assert not (folder / name).exists()
     del server.faults[name]
     (path,) = datasets.development_fmri(verbose=0).func
     assert Path(path).read_bytes() == (server.folder / "development_fmri" / name).read_bytes()
-    # what may still be running is left alone for a day
-    assert left.exists()
-    old = time.time() - 25 * 3600
-    os.utime(left, (old, old))
+    assert parts_left(tmp_path) == [elsewhere]
+    os.utime(elsewhere / "half", (old, old))
     datasets.development_fmri(2, verbose=0)
     assert not parts_left(tmp_path)
 
