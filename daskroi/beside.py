@@ -10,8 +10,8 @@ from daskroi.sidecar import read_sidecar
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["Beside", "beside_of", "contents_beside", "ensure_beside"]
 

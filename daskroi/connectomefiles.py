@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from daskroi.connectome import connectome
 from daskroi.errors import DaskroiError, check_choice
-from daskroi.outputs import read_text, write_together
+from daskroi.outputs import write_together
 from daskroi.relmat import WrittenRelmat, relmat_contents, relmat_is_current, relmat_paths, stat_of
 from daskroi.store import read_timeseries
+from daskroi.targets import read_text
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["CHOICES", "ConnectomeFiles"]
 

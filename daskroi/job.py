@@ -23,11 +23,12 @@ from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
 from daskroi.nested import computing_here
 from daskroi.outcome import Outcome, failure
-from daskroi.outputs import exists, write_together
+from daskroi.outputs import write_together
 from daskroi.partfiles import sweep
 from daskroi.paths import bids_uri
 from daskroi.runconfounds import nuisance_of, other_t_r
 from daskroi.sidecar import NUMERICS, fingerprints, sidecar_of
+from daskroi.targets import exists
 from daskroi.unsaid import kept_warnings
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 
     from daskroi.beside import Beside
     from daskroi.confoundrecipe import ConfoundRecipe
-    from daskroi.outputs import Target
     from daskroi.placement import AnyAtlas
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["LINK", "Job", "Work", "completed", "content_key", "run_job"]
 

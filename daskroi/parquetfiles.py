@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import read_text, write
+from daskroi.outputs import write
 from daskroi.remote import retried
 from daskroi.store import names_of, read_timeseries
+from daskroi.targets import read_text
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["ParquetFiles"]
 

@@ -17,9 +17,10 @@ from daskroi.cohortzarr import RUNS_PER_COMMIT, CohortZarr, InOrder
 from daskroi.errors import DaskroiError
 from daskroi.group import build_cohort_zarr
 from daskroi.job import Job
-from daskroi.outputs import NotWrittenError, as_target
+from daskroi.outputs import NotWrittenError
 from daskroi.runstable import RunsTable
 from daskroi.store import Written
+from daskroi.targets import as_target
 
 
 def write(folder: Any, i: int, n_time: int = 4, change: float = 0.0) -> dict[str, Written]:

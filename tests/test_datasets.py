@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -323,6 +324,46 @@ def test_reduced_confounds_are_nilearns_to_the_byte(tmp_path: Path) -> None:
     assert datasets.development_fmri(data_dir=theirs).confounds == [expected]
     (full,) = datasets.development_fmri(reduce_confounds=False, data_dir=mine).confounds
     assert Path(full).name == CONFOUNDS.format(ADULT)
+
+
+REDUCING = """
+import os, sys, time
+def stop(*args):
+    print("here", flush=True)
+    time.sleep(60)
+os.replace = stop
+from daskroi import datasets
+datasets.development_fmri(data_dir=sys.argv[1])
+"""
+
+
+def test_reducing_that_is_killed_and_two_threads_that_reduce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "development_fmri"
+    nested = write_development(folder / "development_fmri", [ADULT])
+    (nested / CONFOUNDS.format(ADULT)).write_text(confounds(12))
+    code = [sys.executable, "-c", REDUCING, str(tmp_path)]
+    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "here\n"
+        finally:
+            writer.kill()
+    assert len(parts_left(tmp_path)) == 1
+    assert not (folder / REDUCED.format(ADULT)).exists()
+    both, replace = threading.Barrier(2, timeout=60), os.replace
+
+    def together(*args: Any) -> None:
+        both.wait()
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", together)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: datasets.development_fmri(data_dir=tmp_path), range(2)))
+    reduced = folder / REDUCED.format(ADULT)
+    assert {path for data in made for path in data.confounds} == {str(reduced)}
+    assert set(folder.iterdir()) == {nested, reduced}
 
 
 def test_dataset_is_like_a_bunch_and_prints_well(everyone: Path) -> None:

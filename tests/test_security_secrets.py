@@ -168,7 +168,7 @@ def test_reprs_of_what_travels_to_workers() -> None:
     """Dask logs the arguments of a task that is lost."""
     from daskroi.bytesource import ByteSource
     from daskroi.job import Job, Work
-    from daskroi.outputs import as_target
+    from daskroi.targets import as_target
 
     [url, *_] = secretsweep.urls_of("http://host", "x.nii.gz")
     options = {"secret": SECRET, "password": SECRET, "headers": {"Authorization": SECRET}}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import daskroi as dr
-from daskroi import outputs, partfiles, sidecar, store
+from daskroi import outputs, partfiles, sidecar, store, targets
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 
 T_R = 2.0
@@ -185,7 +185,7 @@ def test_sidecar_says_what_was_done_to_what_by_what(tmp_path):
     mask.write_bytes(b"1")
     confounds = json.dumps(["csf", "trans_x"])
     given_ = result(coverage=[0.25, np.nan, 1.0], confounds=confounds)
-    outputs.write(outputs.as_target("memory://test-store/atlas.nii"), b"abc")
+    outputs.write(targets.as_target("memory://test-store/atlas.nii"), b"abc")
     atlas = "memory://test-store/atlas.nii"
     inputs = {"image": image, "mask": mask, "confounds": None, "atlas": atlas}
     written = store.write_run(given_, tmp_path / "out", "x", inputs=inputs)
