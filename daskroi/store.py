@@ -22,7 +22,7 @@ from daskroi.entities import checked_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import write_together
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
-from daskroi.targets import as_target, check_folder, exists, read_text
+from daskroi.targets import as_target, exists, read_text
 from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Written",
-    "check_folder",
     "differences",
     "output_paths",
     "read_timeseries",

@@ -361,10 +361,10 @@ def test_a_file_in_the_way_is_named(tmp_path):
     file.write_text("")
     for out in (file, file / "out" / "deeper"):
         with pytest.raises(DaskroiError, match=r"file: is a file, so .* Give a folder\."):
-            store.check_folder(out)
+            targets.check_folder(out)
         with pytest.raises(DaskroiError, match="cannot be written there"):
             store.write_run(result(), out, "x")
-    store.check_folder(tmp_path / "not" / "there" / "yet")
+    targets.check_folder(tmp_path / "not" / "there" / "yet")
     assert os.listdir(tmp_path) == ["file"]
 
 
