@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -174,8 +175,13 @@ def _cut(name: str) -> str:
     return name.encode()[:180].decode(errors="ignore")  # a file name has 255 bytes at most
 
 
+@cache
 def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "host"
+    """Of all that can ask for each other's process ids; containers may have their host's name."""
+    name = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "host"
+    with suppress(OSError):
+        name += re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    return name
 
 
 def sweep(folder: Any, *begins: str, alone: bool = False) -> int:
