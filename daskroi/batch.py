@@ -25,7 +25,7 @@ from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.jobs import jobs_of, parse_shard
 from daskroi.listing import local_or_url
 from daskroi.memory import available_memory
-from daskroi.outputs import as_target, check_folder, read_text, remove, write
+from daskroi.outputs import write
 from daskroi.partfiles import session_file
 from daskroi.paths import dataset_root
 from daskroi.planning import Plan, plan_of
@@ -34,12 +34,13 @@ from daskroi.recipe import Recipe
 from daskroi.runstable import RunsTable
 from daskroi.session import Session
 from daskroi.summary import Summary
+from daskroi.targets import as_target, check_folder, read_text, remove
 from daskroi.urls import is_url, shown
 from daskroi.window import ClusterWindow, ThreadWindow, Window
 from daskroi.work import LINK, Job, Work
 
 if TYPE_CHECKING:
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
 
 __all__ = ["extract_cohort"]
 

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from daskroi.besidefiles import BesideFiles
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["beside_of", "contents_beside", "ensure_beside"]
 

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import read_text, write_together
+from daskroi.outputs import write_together
 from daskroi.store import read_timeseries
+from daskroi.targets import read_text
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["SERIES", "BesideFiles", "hash_of"]
 

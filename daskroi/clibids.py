@@ -59,8 +59,8 @@ def bids(
         return
     from daskroi.batch import extract_cohort
     from daskroi.cohort import describe_runs, find_runs
-    from daskroi.outputs import check_folder
     from daskroi.summary import Summary
+    from daskroi.targets import check_folder
 
     chosen = {name: options.pop(name) or None for name in SELECTING}
     running = {

@@ -55,9 +55,10 @@ def extract(
     import daskroi as dr
     from daskroi import store
     from daskroi.beside import beside_of, ensure_beside
+    from daskroi.targets import check_folder
 
     started = time.perf_counter()
-    store.check_folder(out, storage_options)
+    check_folder(out, storage_options)
     loaded = atlases_of(
         atlases,
         tables,

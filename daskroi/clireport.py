@@ -132,7 +132,7 @@ def report(
         atlas = load_named(*pairs[0], labels_table, storage_options=storage_options)
     if kind == "result":
         from daskroi.cohortreport import report_of_result, report_path
-        from daskroi.outputs import as_target
+        from daskroi.targets import as_target
 
         made = report_of_result(
             target,
@@ -182,7 +182,7 @@ def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
             )
         folder = os.path.isdir(target)
         return "cohort" if folder and not os.path.exists(f"{target}/zarr.json") else "image"
-    from daskroi.outputs import as_target, exists
+    from daskroi.targets import as_target, exists
 
     return "cohort" if exists(as_target(target, storage_options) / "runs.tsv") else "image"
 

@@ -12,18 +12,19 @@ from urllib.parse import quote
 
 from daskroi.entities import atlas_label
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.outputs import as_target, exists, write
+from daskroi.outputs import write
 from daskroi.report import Report, report
 from daskroi.reportpage import render
 from daskroi.runstable import read_runs
 from daskroi.sidecar import read_sidecar, told
 from daskroi.store import read_timeseries, results_of
+from daskroi.targets import as_target, exists
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
 
 __all__ = ["cohort_index", "cohort_reports", "report_of_result", "report_path"]
 

@@ -21,18 +21,19 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.jsontext import from_json
-from daskroi.outputs import NotWrittenError, listed, read_text, remove_all, write
-from daskroi.partfiles import BusyError, alone_in
+from daskroi.locks import BusyError, alone_in
+from daskroi.outputs import NotWrittenError, write
 from daskroi.runstable import LOGS
 from daskroi.store import read_timeseries
+from daskroi.targets import listed, read_text, remove_all
 from daskroi.unsaid import ignored
 
 if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["CohortZarr", "InOrder", "sole_writer"]
 

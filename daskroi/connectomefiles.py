@@ -14,8 +14,8 @@ from daskroi.relmat import WrittenRelmat, relmat_contents, relmat_is_current, re
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["CHOICES", "ConnectomeFiles"]
 

@@ -112,7 +112,7 @@ def _write_nifti(
 
 
 def _check_free(location: str, storage_options: Mapping[str, Any] | None, overwrite: bool) -> None:
-    from daskroi.zarrstore import exists
+    from daskroi.remote import exists
 
     if not overwrite and exists(location, StorageOptions(storage_options)):
         raise DaskroiError(
@@ -124,7 +124,7 @@ def _check_free(location: str, storage_options: Mapping[str, Any] | None, overwr
 @contextmanager
 def _alone_at(location: str) -> Iterator[None]:
     """Be the only one on this machine who converts into a file; object stores know no locks."""
-    from daskroi.partfiles import BusyError, alone_in
+    from daskroi.locks import BusyError, alone_in
 
     folder, name = os.path.split(location)
     if is_url(location) or not os.path.isdir(folder):  # which is said by who writes

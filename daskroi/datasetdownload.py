@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import shutil
 import sys
 import tarfile
-import tempfile
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,18 +19,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from daskroi.errors import DaskroiError
+from daskroi.partfiles import part_folder, placed, settle
 from daskroi.urls import shown
 
-__all__ = ["DownloadError", "checksum_record", "download"]
+__all__ = ["DownloadError", "checksum_record", "download", "storing"]
 
 # twice again for what may pass by itself, after 1 and 2 s: pooch's own back-off
 RETRIES = 2
 CONNECT_SECONDS, SILENCE_SECONDS = 10, 30
 PASSING = (408, 425, 429)  # and all from 500
 CHECKSUMS = ".checksums"
-PART = ".part-"
-# of a download that was killed; a slow one that still runs is not that old
-STALE_SECONDS = 24 * 3600
 # Harvard-Oxford unpacks to 30 MB or so
 UNPACKED_LIMIT = 2 * 1024**3
 
@@ -97,25 +92,30 @@ def download(
             f"{path}: is not on this machine, and downloading needs pooch. "
             "Type: pip install 'daskroi[datasets]'"
         ) from error
+    # in the folder itself: only within one file system is a rename atomic
+    with storing(path, folder), part_folder(folder / "download") as part:
+        named = archive or path
+        known = sha256 or (checksum_record(folder / named) or ("", 0))[0]
+        whole, members = _from_first(named, path, urls, part, known, verbose)
+        if archive:
+            _record(whole, folder / archive)
+        # the file asked for comes last: where it is, all that it needs is
+        for member in sorted(members, key=lambda m: m == PurePosixPath(path)):
+            _settle(members[member], folder / member)
+    return folder / path
+
+
+@contextmanager
+def storing(path: str, folder: Path) -> Iterator[None]:
+    """Have a folder in which a file is stored, and name both when that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        # in the folder itself: only within one file system is a rename atomic
-        with tempfile.TemporaryDirectory(prefix=PART, dir=folder) as part:
-            named = archive or path
-            known = sha256 or (checksum_record(folder / named) or ("", 0))[0]
-            whole, members = _from_first(named, path, urls, Path(part), known, verbose)
-            if archive:
-                _record(whole, folder / archive)
-            # the file asked for comes last: where it is, all that it needs is
-            for member in sorted(members, key=lambda m: m == PurePosixPath(path)):
-                _settle(members[member], folder / member)
+        yield
     except OSError as error:
         raise DaskroiError(
             f"{folder}: {path} cannot be stored here ({error.strerror or error}). Free space or "
             "give another folder as data_dir, or as DASKROI_CACHE."
         ) from error
-    return folder / path
 
 
 def checksum_record(path: Path) -> tuple[str, int] | None:
@@ -289,7 +289,7 @@ def _settle(whole: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # temporary files are their owner's alone; a data folder may be shared
     whole.chmod(record.stat().st_mode & 0o777)
-    os.replace(whole, target)
+    settle(whole, target)
 
 
 def _record(whole: Path, target: Path) -> Path:
@@ -299,21 +299,13 @@ def _record(whole: Path, target: Path) -> Path:
             digest.update(block)
     record = _record_path(target)
     record.parent.mkdir(parents=True, exist_ok=True)
-    # unlike the file, a record may be overwritten: who does so has the same bytes, or newer ones
-    record.write_text(f"{digest.hexdigest()} {whole.stat().st_size}\n", encoding="ascii")
+    with placed(record) as file:
+        file.write(f"{digest.hexdigest()} {whole.stat().st_size}\n".encode())
     return record
 
 
 def _record_path(path: Path) -> Path:
     return path.parent / CHECKSUMS / f"{path.name}.sha256"
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what downloads left behind that were killed."""
-    for part in folder.glob(f"{PART}*"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 @contextmanager

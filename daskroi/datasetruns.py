@@ -10,8 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from daskroi.datasetdownload import storing
 from daskroi.datasetfiles import DataFile, fetch_files, own_folder
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
+from daskroi.partfiles import placed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,8 +289,6 @@ def _reduced(table: Path, data_dir: str | os.PathLike[str] | None) -> Path:
     content = buffer.getvalue().encode()
     # untouched when it is the same: its time is part of what results are keyed by
     if not (target.is_file() and target.read_bytes() == content):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".part-{os.getpid()}-{name}")
-        part.write_bytes(content)
-        os.replace(part, target)
+        with storing(name, target.parent), placed(target) as file:
+            file.write(content)
     return target

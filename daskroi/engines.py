@@ -129,7 +129,7 @@ def _ctrl_c_later() -> Iterator[None]:
     resource_tracker.ensure_running()
     came: list[int] = []
     before: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in map(int, (signal.SIGINT, signal.SIGTERM)):
         there = signal.getsignal(number)
         # where Python does not handle SIGTERM, it ends the process at once
         if number == signal.SIGINT or callable(there):

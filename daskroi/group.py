@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from daskroi.cohortzarr import NAME, CohortZarr, sole_writer
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.outputs import as_target
 from daskroi.runstable import merge_shards, read_runs
 from daskroi.store import named_paths, results_of
+from daskroi.targets import as_target
 
 if TYPE_CHECKING:
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["Built", "build_cohort_zarr"]
 

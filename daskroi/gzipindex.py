@@ -10,17 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from daskroi.errors import DaskroiError, warn
 from daskroi.gzippoints import GzipIndex
 from daskroi.gzipreader import IndexedReader
 from daskroi.gzipsearch import OpenRaw, make_index
+from daskroi.locks import alone_in
+from daskroi.partfiles import placed, sweep
 
 __all__ = ["cache_folder", "ensure_index", "find_index", "open_indexed"]
 
@@ -28,7 +27,6 @@ LIMIT = 2 << 30
 HEAD = 1 << 12
 # Who waits longer for another process to finish an index makes one of its own
 PATIENCE = 600.0
-LEFT_OVER = 86400.0
 KEPT = 32
 
 # In this process: a pool of readers opens the same index many times. The fork leaves no thread
@@ -205,7 +203,14 @@ def _index(
     if index is not None:
         return _remember(identity, index), None
     problem = None
-    with _alone(place), _making:
+    with ExitStack() as stack:
+        # where there is no lock, or somebody holds it for ever, two may make the same index:
+        # wasteful, not wrong
+        with suppress(OSError):
+            locks = place.parent / "locks"
+            locks.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(locks, PATIENCE, f"{place.name[:2]}.lock"))
+        stack.enter_context(_making)
         index = _load(place, identity)  # somebody may have made it while we waited
         if index is None:
             with _loading:
@@ -236,31 +241,6 @@ def _load(place: Path, identity: str) -> GzipIndex | None:
     return index
 
 
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Hold the lock for an index, as far as the file system has such a thing.
-
-    The system lets go of it when a process dies. Where there is none, or somebody holds it for
-    ever, two may make the same index: wasteful, not wrong.
-    """
-    import filelock
-
-    folder = place.parent / "locks"
-    lock = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # 256 files for all, which stay: deleting a lock file would give two the same lock
-        lock = filelock.FileLock(folder / f"{place.name[:2]}.lock", timeout=PATIENCE)
-        lock.acquire()
-    except (OSError, NotImplementedError, filelock.Timeout):
-        lock = None
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
 def _mode_like(path: str | None) -> int:
     """Who may read the index: who may read the file, pieces of which are in it."""
     with suppress(OSError):
@@ -270,19 +250,10 @@ def _mode_like(path: str | None) -> int:
 
 def _store(place: Path, data: bytes, mode: int) -> DaskroiError | None:
     """Put a file into place, whole or not at all; why it could not be, if so."""
-    part = place.with_name(f"{place.name}.{uuid4().hex}.part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, place)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
+        with placed(place, mode) as file:
+            file.write(data)
     except OSError as error:
         return DaskroiError(
             f"{place.parent}: a gzip index cannot be kept there ({error.strerror}). Make room or "
@@ -297,14 +268,13 @@ def _tidy(folder: Path, newest: Path) -> None:
 
     Readers are not disturbed: they hold their index in memory.
     """
+    sweep(folder)
     entries = []
     with suppress(OSError), os.scandir(folder) as found:
         for entry in found:
-            with suppress(OSError):
-                status = entry.stat()
-                if entry.name.endswith(".part") and status.st_mtime < time.time() - LEFT_OVER:
-                    os.unlink(entry.path)
-                elif entry.name.endswith(".gzi"):
+            if entry.name.endswith(".gzi"):
+                with suppress(OSError):
+                    status = entry.stat()
                     entries.append((status.st_mtime, status.st_size, entry.path))
     total = sum(size for _, size, _ in entries)
     for _, size, path in sorted(entries):

@@ -18,7 +18,7 @@ from daskroi.paths import child_of, printable
 from daskroi.remote import filesystem, retried
 from daskroi.urls import is_url, located, shown
 
-__all__ = ["TOGETHER", "Folder", "exists", "forget", "list_folder", "local_or_url", "walk"]
+__all__ = ["TOGETHER", "Folder", "forget", "list_folder", "local_or_url", "walk"]
 
 # folders without runs: other data, other programs' files, what a run was made from
 _OTHER = {"anat", "dwi", "fmap", "perf", "eeg", "ieeg", "meg", "nirs", "pet", "beh", "micr", "mrs"}
@@ -143,14 +143,6 @@ def forget(path: str, storage_options: Mapping[str, Any] | None = None) -> None:
     """Let the next listing ask the server: fsspec remembers listings, and datasets grow."""
     if is_url(path):
         filesystem(path, storage_options)[0].invalidate_cache()
-
-
-def exists(path: str, storage_options: Mapping[str, Any] | None = None) -> bool:
-    """Whether there is such a file; a link to nothing counts as none."""
-    if not is_url(path):
-        return os.path.exists(path)
-    found, inner = filesystem(path, storage_options)
-    return retried(path, storage_options or {}, lambda: bool(found.exists(inner)))
 
 
 def _local(root: str, wanted: Callable[[str], bool]) -> Iterator[Folder]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
-from daskroi.partfiles import part_of, sweep
+from daskroi.partfiles import placed
 from daskroi.remote import filesystem
 from daskroi.urls import StorageOptions, is_url, local_path, shown
 
@@ -83,7 +82,7 @@ def write_nifti(
         )
     shape = fields["n_time"] or 1, *fields["grid"].shape
     remote = is_url(path)
-    with _uploaded(path, StorageOptions(storage_options)) if remote else _renamed(path) as file:
+    with _uploaded(path, StorageOptions(storage_options)) if remote else _placed(path) as file:
         with _gzipped(file) if name.endswith(".gz") else _plain(file) as out:
             out.write(head)
             written = 0
@@ -146,11 +145,9 @@ class _Sink:
         self._file, self._url = file, url
 
     def write(self, data: Any) -> int:
-        """Write all of ``data``: a raw file may take less at a time, the kernel at most 2 GiB."""
-        rest = memoryview(data).cast("B")
+        """Write all of ``data``."""
         with _named(self._url):
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            self._file.write(data)
         return len(data)
 
     def flush(self) -> None:
@@ -176,27 +173,16 @@ def _named(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _renamed(path: str) -> Iterator[_Sink]:
+def _placed(path: str) -> Iterator[_Sink]:
     path = os.path.abspath(os.path.expanduser(path))
     if os.path.isdir(path):
         raise DaskroiError(f"{path}: is a folder. Give the path of a file.")
-    sweep(os.path.dirname(path), os.path.basename(path))  # what a killed writer of it has left
-    part = part_of(Path(path))
-    try:
+    with ExitStack() as stack:
         with _named(path):
-            # unbuffered: when the disk is full, closing must not try again
-            file = io.FileIO(part, "wb")
-        with file:
-            yield _Sink(file, path)
-            with _named(path):
-                # otherwise a power cut may leave the name without the content
-                os.fsync(file.fileno())
+            file = stack.enter_context(placed(Path(path)))
+        yield _Sink(file, path)
         with _named(path):
-            os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
+            stack.close()
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from daskroi.store import names_of
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["ParquetFiles"]
 

@@ -1,35 +1,163 @@
-"""Files that are being written: hidden names by which what a killed writer left is known; one
-writer at a time, whom Ctrl-C does not stop half-way.
+"""Files that come into place whole or not at all: the only way in which anything is written.
+
+They are written beside their place, under a hidden name that tells who writes, and then renamed.
+By that name, what a killed writer has left is known, and goes when the next one comes.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import platform
 import re
-import signal
-import threading
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from daskroi.urls import is_url
 
-__all__ = ["BusyError", "alone_in", "part_of", "session_file", "sweep", "uninterrupted"]
+__all__ = [
+    "part_folder",
+    "part_of",
+    "placed",
+    "placed_together",
+    "session_file",
+    "settle",
+    "sweep",
+    "synced",
+]
 
-# of a writer on another machine nobody can ask whether it lives; no file takes that long to write
+# of a writer on another machine nobody can ask whether it lives; none is silent for that long
 ORPHAN_SECONDS = 3600
-# where folders have no locks
-LOCK = ".daskroi-lock"
+# of a part's name, after that of the file: .host-process-random.part
+_END = re.compile(r"\.([A-Za-z0-9]+)-(\d+)-[0-9a-f]{8}\.part$")
+
+
+class PartFile(io.FileIO):
+    """Unbuffered: when the disk is full, closing must not try again."""
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``: the kernel takes less at a time when it likes, at most 2 GiB."""
+        rest = memoryview(data).cast("B")
+        count = len(rest)
+        while rest:
+            rest = rest[super().write(rest) :]
+        return count
+
+
+@contextmanager
+def placed(path: Path, mode: int = 0o666) -> Iterator[PartFile]:
+    """Write a file: at the end of ``with`` it has its name and is on the disk, or all is as it was.
+
+    Parameters
+    ----------
+    path : Path
+        What is there is replaced, also a link, and not what it leads to.
+    mode : int
+        Permissions, of which the umask takes away.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with placed(folder / "x.txt") as file:
+    ...     _ = file.write(b"hello")
+    >>> os.listdir(folder)
+    ['x.txt']
+    """
+    sweep(path.parent, path.name)
+    with placed_together([path], mode) as [file]:
+        yield file
+
+
+@contextmanager
+def placed_together(paths: Iterable[Path], mode: int = 0o666) -> Iterator[list[PartFile]]:
+    """Write files of one folder that belong together: all, or none; the last stands for all.
+
+    When it fails half-way, what was there before is gone as well: an older last file must not
+    stand beside newer others. See `placed`; what else a killed writer of them may have left is
+    for the caller to `sweep`.
+    """
+    parts = {path: part_of(path) for path in paths}
+    *others, last = parts
+    done: list[Path] = []
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context(_opened(part, mode)) for part in parts.values()]
+            yield files
+            for file in files:
+                _sync(file)
+        if others:
+            last.unlink(missing_ok=True)
+        for path, part in parts.items():
+            os.replace(part, path)
+            done.append(path)
+    except BaseException:
+        # Ctrl-C may come when all are there
+        for path in (*done, *parts.values()) if len(done) < len(parts) else ():
+            with suppress(OSError):
+                path.unlink()
+        raise
+
+
+def _opened(part: Path, mode: int) -> PartFile:
+    return PartFile(part, "xb", opener=lambda name, flags: os.open(name, flags, mode))
+
+
+def _sync(file: Any) -> None:
+    # otherwise a power cut may leave the name without the content
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # the file system knows no such thing
+            raise
+
+
+def synced(*paths: str | Path) -> None:
+    """Return when files are on the disk, for a folder of them to be renamed."""
+    for path in paths:
+        with open(path, "r+b", buffering=0) as file:
+            _sync(file)
+
+
+def settle(whole: Path, path: Path) -> None:
+    """Give a file that somebody else has written, in a `part_folder`, its place."""
+    synced(whole)
+    os.replace(whole, path)
+
+
+@contextmanager
+def part_folder(path: Path) -> Iterator[Path]:
+    """A folder for what is not whole yet, beside ``path`` and named after it; it goes in the end.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with part_folder(folder / "download") as part:
+    ...     _ = (part / "x.txt").write_text("hello")
+    ...     settle(part / "x.txt", folder / "x.txt")
+    >>> os.listdir(folder)
+    ['x.txt']
+    """
+    sweep(path.parent, path.name)
+    part = part_of(path)
+    try:
+        part.mkdir()
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def part_of(path: Path) -> Path:
     """A name in the same folder, for a rename to be one step; hidden from those who list *.tsv."""
-    name = path.name.encode()[:180].decode(errors="ignore")  # a file name has 255 bytes at most
-    return path.parent / f".{name}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}.part"
+    return path.parent / f".{_cut(path.name)}.{_host()}-{os.getpid()}-{uuid4().hex[:8]}.part"
 
 
 def session_file(folder: Path) -> Path:
@@ -43,22 +171,33 @@ def session_file(folder: Path) -> Path:
     return part_of(folder / "session")
 
 
+def _cut(name: str) -> str:
+    return name.encode()[:180].decode(errors="ignore")  # a file name has 255 bytes at most
+
+
+@cache
 def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "host"
+    """Of all that can ask for each other's process ids; containers may have their host's name."""
+    name = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32] or "host"
+    with suppress(OSError):
+        name += re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    return name
 
 
-def sweep(folder: Any, begins: str = "") -> int:
-    """Remove what writers that were killed have left in a folder; return how many files.
+def sweep(folder: Any, *begins: str, alone: bool = False) -> int:
+    """Remove what writers that were killed have left in a folder; return how many things.
 
-    Files of writers that live are not touched: those of this machine are known by process id,
-    others by being younger than an hour.
+    What writers that live are at is not touched: those of this machine are known by process id,
+    others by having written within the hour.
 
     Parameters
     ----------
     folder : path or URL
         Object stores have nothing of the kind.
-    begins : str
-        What names of the files that were being written begin with.
+    *begins : str
+        What names of the files that were being written begin with; without any, all.
+    alone : bool
+        Whether nobody else can be writing there, since it is locked: then all of it goes.
 
     Examples
     --------
@@ -67,143 +206,32 @@ def sweep(folder: Any, begins: str = "") -> int:
     """
     if not isinstance(folder, str | Path) or is_url(folder):
         return 0
+    names = tuple(f".{_cut(name)}" for name in begins) or (".",)
     removed = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith(f".{begins}") or not _is_orphan(entry):
+            end = _END.search(entry.name) if entry.name.startswith(names) else None
+            if end is None:
                 continue
-            with suppress(OSError):
-                os.unlink(entry.path)
+            with suppress(OSError):  # somebody else sweeps as well
+                if not (alone or _is_orphan(entry.path, end[1], int(end[2]))):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
                 removed += 1
     return removed
 
 
-def _is_orphan(entry: os.DirEntry[str]) -> bool:
-    found = re.search(r"\.([A-Za-z0-9]+)-(\d+)-[0-9a-f]{8}\.part$", entry.name)
-    if found is None:
-        return False
-    if found[1] == _host():
+def _is_orphan(path: str, host: str, number: int) -> bool:
+    until = time.time()
+    if host == _host():
         import psutil
 
-        if int(found[2]) != os.getpid() and not psutil.pid_exists(int(found[2])):
+        if not psutil.pid_exists(number):
             return True
-    return time.time() - entry.stat().st_mtime > ORPHAN_SECONDS
-
-
-class BusyError(OSError):
-    """Another process or thread has the folder."""
-
-
-@contextmanager
-def alone_in(folder: Path, patience: float, name: str = "") -> Iterator[None]:
-    """Have a folder, or one thing in it, to oneself, among all threads and processes that ask.
-
-    The system takes the lock back when a process ends, however it ends. Where there are no locks
-    at all, nobody waits.
-
-    Parameters
-    ----------
-    folder : Path
-        Must be there.
-    patience : float
-        Seconds to wait for somebody else.
-    name : str
-        Of a file in the folder, which stands for the one thing and is there only as long as it is
-        locked; without it, the whole folder is locked.
-
-    Raises
-    ------
-    BusyError
-        Somebody else had it all the time.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with alone_in(Path(folder), 1), alone_in(Path(folder), 0):
-    ...         pass
-    Traceback (most recent call last):
-        ...
-    daskroi.partfiles.BusyError: another process is writing there
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    deadline, nap = time.monotonic() + patience, 0.001
-    while (handle := _locked(folder, name)) is None:
-        if time.monotonic() >= deadline:
-            raise BusyError("another process is writing there")
-        time.sleep(nap)
-        nap = min(2 * nap, 0.05)
-    try:
-        yield
-    finally:
-        if handle >= 0:
-            if not os.path.isdir(handle):
-                (folder / (name or LOCK)).unlink(missing_ok=True)
-            fcntl.flock(handle, fcntl.LOCK_UN)  # a forked child may have the handle as well
-            os.close(handle)
-
-
-def _locked(folder: Path, name: str) -> int | None:
-    """A locked handle; None if somebody has it, -1 where there are no locks."""
-    import fcntl
-
-    # a folder's own lock leaves nothing behind; NFS locks only what is open for writing
-    files = [(folder / (name or LOCK), os.O_RDWR | os.O_CREAT)]
-    for path, flags in files if name else [(folder, os.O_RDONLY), *files]:
-        try:
-            handle = os.open(path, flags, 0o666)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                return handle
-            os.close(handle)  # it was removed as we came
-            return None
-        except (BlockingIOError, FileNotFoundError):
-            os.close(handle)
-            return None
-        except OSError:
-            os.close(handle)
-        except BaseException:
-            os.close(handle)
-            raise
-    return -1
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Have Ctrl-C (and SIGTERM, where it is handled) wait until the end of ``with``.
-
-    For a few renames, half of which must not stay. Only the main thread is ever interrupted.
-
-    Examples
-    --------
-    >>> try:
-    ...     with uninterrupted():
-    ...         signal.raise_signal(signal.SIGINT)
-    ...         print("to the end")
-    ... except KeyboardInterrupt:
-    ...     print("then stopped")
-    to the end
-    then stopped
-    """
-    before: dict[int, Any] = {}
-    came: list[tuple[int, Any]] = []
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    before[number] = handler
-                    signal.signal(number, lambda *found: came.append(found))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number, frame in came[:1]:
-            before[number](number, frame)
+        with suppress(psutil.Error):  # the number may have been given again
+            until = psutil.Process(number).create_time()
+    written = max(p.lstat().st_mtime for p in (Path(path), *Path(path).rglob("*")))
+    return until - written > ORPHAN_SECONDS

@@ -11,9 +11,10 @@ import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, check_flag
 from daskroi.niftiwrite import write_nifti
-from daskroi.outputs import check_folder, write
+from daskroi.outputs import write
 from daskroi.phantom import Phantom, table_of
 from daskroi.simulate import model_of
+from daskroi.targets import check_folder
 from daskroi.urls import checked_path, is_url, local_path, shown
 
 if TYPE_CHECKING:

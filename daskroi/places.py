@@ -15,7 +15,7 @@ from daskroi.entities import (
     plain_name,
 )
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.listing import exists, local_or_url
+from daskroi.listing import local_or_url
 from daskroi.paths import (
     child_of,
     dataset_root,
@@ -25,6 +25,7 @@ from daskroi.paths import (
     stem_of,
     without_query,
 )
+from daskroi.remote import exists
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:

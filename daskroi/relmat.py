@@ -17,14 +17,15 @@ import numpy as np
 import daskroi
 from daskroi.entities import atlas_label, checked_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.outputs import as_target, exists, read_text, write_together
+from daskroi.outputs import write_together
 from daskroi.sidecar import read_sidecar, to_json
+from daskroi.targets import as_target, exists, read_text
 from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
 
 __all__ = [
     "WrittenRelmat",

@@ -9,6 +9,7 @@ query, options by their names only.
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError, one_line
 from daskroi.urls import (
     StorageOptions,
+    is_url,
     of_protocol,
     protocol_of,
     scrubbed,
@@ -27,7 +29,16 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from tenacity import Retrying
 
-__all__ = ["VERSIONS", "check_ranges", "fetch", "filesystem", "identify", "info_of", "retried"]
+__all__ = [
+    "VERSIONS",
+    "check_ranges",
+    "exists",
+    "fetch",
+    "filesystem",
+    "identify",
+    "info_of",
+    "retried",
+]
 
 _T = TypeVar("_T")
 
@@ -117,6 +128,34 @@ def info_of(url: str, options: StorageOptions) -> dict[str, Any]:
         return found.info(path)
 
     return retried(url, options, ask)
+
+
+def exists(location: str, options: Mapping[str, Any] | None = None, *, file: bool = False) -> bool:
+    """Whether a file or folder is there by now; a link to nothing is none. Never from a cache.
+
+    Parameters
+    ----------
+    location : str
+        Path or URL.
+    options : mapping, optional
+        For a URL.
+    file : bool
+        Whether a folder does not count.
+
+    Examples
+    --------
+    >>> exists("memory://nowhere/x.tsv")
+    False
+    """
+    if not is_url(location):
+        return os.path.isfile(location) if file else os.path.exists(location)
+    found, path = filesystem(location, options)
+
+    def ask() -> bool:
+        found.invalidate_cache()
+        return bool(found.isfile(path) if file else found.exists(path))
+
+    return retried(location, options or {}, ask)
 
 
 def identify(url: str, options: StorageOptions) -> tuple[int, str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiNotFoundError
-from daskroi.outputs import as_target, write
+from daskroi.outputs import write
+from daskroi.targets import as_target
 from daskroi.tsv import MISSING
 
 if TYPE_CHECKING:
@@ -238,14 +239,14 @@ class Report:
         Parameters
         ----------
         file_name : str or Path, optional
-            A temporary file if not given. It is left to the system to delete, for the browser may
-            read it after this process has ended.
+            In a temporary folder if not given. It is left to the system to delete, for the browser
+            may read it after this process has ended.
         """
         import webbrowser
 
         if file_name is None:
-            handle, file_name = tempfile.mkstemp(prefix="daskroi-", suffix=".html")
-            os.close(handle)
+            # its owner's alone, which a page in the folder of all would not be
+            file_name = Path(tempfile.mkdtemp(prefix="daskroi-"), "report.html")
         self.save_as_html(file_name)
         webbrowser.open(Path(file_name).expanduser().resolve().as_uri())
 

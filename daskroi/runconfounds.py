@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import as_target
 from daskroi.sidecar import read_sidecar
+from daskroi.targets import as_target
 from daskroi.urls import shown
 
 if TYPE_CHECKING:

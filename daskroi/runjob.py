@@ -22,7 +22,7 @@ from daskroi.unsaid import kept_warnings
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
     from daskroi.upkeep import Needs
     from daskroi.work import Job, Work
 

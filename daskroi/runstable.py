@@ -16,16 +16,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
-from daskroi.outputs import NotWrittenError, exists, read_text, remove, write
+from daskroi.outputs import NotWrittenError, write
 from daskroi.partfiles import sweep
 from daskroi.paths import printable
+from daskroi.targets import exists, read_text, remove
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from daskroi.outcome import Outcome
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
     from daskroi.work import Job
 
 __all__ = ["COLUMNS", "LOGS", "RunsTable", "read_runs", "shard_name"]
@@ -73,7 +74,7 @@ class RunsTable:
 
     Examples
     --------
-    >>> from daskroi.outputs import as_target
+    >>> from daskroi.targets import as_target
     >>> from daskroi.work import Job
     >>> table = RunsTable(as_target("memory://table"))
     >>> table.add(Job(0, "sub-01_bold", "bold.nii"), "skipped")

@@ -10,9 +10,10 @@ from typing import Any
 
 from daskroi.entities import PLACES, BidsName, long_name, parse_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.listing import TOGETHER, Folder, exists, forget, list_folder, local_or_url, walk
+from daskroi.listing import TOGETHER, Folder, forget, list_folder, local_or_url, walk
 from daskroi.pairing import IMAGES, FolderIndex, Run, candidates, ending_rank
 from daskroi.paths import child_of, natural_key, printable, split_path, stem_of, without_query
+from daskroi.remote import exists
 from daskroi.selection import Selection
 from daskroi.urls import is_url, shown
 

@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Any
 
 from daskroi.entities import ENTITIES, INDICES, long_name, short_name
-from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, warn
+from daskroi.errors import DaskroiError, DaskroiTypeError, warn
 from daskroi.jsontext import from_json
 
 __all__ = ["Condition", "Selection"]
@@ -195,24 +195,10 @@ def _of_filter(given: Any, storage_options: Any) -> list[Condition]:
 
 
 def _read(path: str, storage_options: Any) -> Any:
-    from daskroi.remote import filesystem, retried
-    from daskroi.urls import is_url
+    from daskroi.bytesource import ByteSource
 
+    content = ByteSource.of(path, storage_options).read()
     try:
-        if is_url(path):
-            found, inner = filesystem(path, storage_options)
-            content = retried(path, storage_options or {}, lambda: found.cat_file(inner))
-        else:
-            with open(os.path.expanduser(path), "rb") as file:
-                content = file.read()
         return from_json(content)
-    except FileNotFoundError as error:
-        if isinstance(error, DaskroiError):
-            raise
-        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from error
-    except OSError as error:
-        raise DaskroiError(f"{path}: cannot be read ({error.strerror}). Check it.") from error
     except ValueError as error:
-        if isinstance(error, DaskroiError):
-            raise
         raise DaskroiError(f"{path}: is no JSON ({error}). Repair the filter file.") from error

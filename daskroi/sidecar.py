@@ -17,8 +17,8 @@ import numpy as np
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.jsontext import from_json
-from daskroi.outputs import as_target, read_text
 from daskroi.remote import identify
+from daskroi.targets import as_target, read_text
 from daskroi.urls import StorageOptions, is_url, same_file, shown
 
 if TYPE_CHECKING:

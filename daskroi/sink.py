@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from daskroi.outputs import exists, write_together
+from daskroi.outputs import write_together
 from daskroi.partfiles import sweep
+from daskroi.targets import exists
 
 if TYPE_CHECKING:
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
     from daskroi.work import Work
 
     Files: TypeAlias = Mapping[str, str | bytes]

@@ -19,19 +19,19 @@ import numpy as np
 
 from daskroi.entities import atlas_label, checked_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.outputs import as_target, check_folder, exists, read_text, write_together
+from daskroi.outputs import write_together
 from daskroi.paths import run_prefix
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
+from daskroi.targets import as_target, exists, read_text
 from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
 
 __all__ = [
     "Written",
-    "check_folder",
     "differences",
     "output_paths",
     "read_timeseries",

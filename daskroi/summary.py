@@ -11,7 +11,7 @@ from daskroi.runstable import read_runs, shard_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from daskroi.outputs import Target
+    from daskroi.targets import Target
 
 __all__ = ["Summary"]
 

@@ -191,8 +191,9 @@ class ClusterWindow(Window):
             self._moved = time.monotonic()
         elif time.monotonic() - self._moved > SECONDS_PAUSED:
             used, limit = max(paused)
+            where = getattr(self._client.scheduler, "address", "cluster")
             raise DaskroiError(
-                f"{getattr(self._client.scheduler, 'address', 'cluster')}: nothing goes on, workers ({len(paused)}) are "
+                f"{where}: nothing goes on, workers ({len(paused)}) are "
                 f"paused for want of memory: without a run, one has {used / 1e6:.0f} of its "
                 f"{limit / 1e6:.0f} MB in use. Give workers more memory (memory=, --mem), or have "
                 "fewer of them."

@@ -22,9 +22,9 @@ from daskroi.sidecar import NUMERICS, fingerprints
 if TYPE_CHECKING:
     from daskroi.besidefiles import BesideFiles
     from daskroi.confoundrecipe import ConfoundRecipe
-    from daskroi.outputs import Target
     from daskroi.placement import AnyAtlas
     from daskroi.store import Written
+    from daskroi.targets import Target
 
 __all__ = ["LINK", "Job", "Work"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, brief, one_line, warn
 from daskroi.header import checked_offset, parse_header
-from daskroi.remote import retried
+from daskroi.remote import exists, retried
 from daskroi.urls import StorageOptions, is_url, scrubbed, shown
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def tried(location: str, options: StorageOptions, work: Callable[[], _T]) -> _T:
 
 def absent(location: str, options: StorageOptions) -> DaskroiError:
     """Why there is no Zarr group: nothing, something else, or a conversion that did not end."""
-    from daskroi.zarrstore import CONVERSION, PART, below, exists
+    from daskroi.zarrstore import CONVERSION, PART, below
 
     name = shown(location)
     begun = [below(location, CONVERSION)]

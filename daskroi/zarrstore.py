@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from daskroi.errors import DaskroiError
-from daskroi.remote import VERSIONS, filesystem, info_of, retried
+from daskroi.remote import VERSIONS, filesystem, info_of
 from daskroi.urls import StorageOptions, is_url, of_protocol, protocol_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = [
     "PART",
     "CheckedStore",
     "below",
-    "exists",
     "open_store",
     "stamp",
 ]
@@ -131,19 +130,6 @@ class CheckedStore(WrapperStore[Any]):
                     "Copy the store or convert the image again."
                 )
         return found
-
-
-def exists(location: str, options: StorageOptions) -> bool:
-    """Whether a file or folder is there."""
-    if not is_url(location):
-        return os.path.exists(location)
-    found, path = filesystem(location, options)
-
-    def ask() -> bool:
-        found.invalidate_cache()
-        return bool(found.exists(path))
-
-    return retried(location, options, ask)
 
 
 def stamp(location: str, options: StorageOptions) -> str:

@@ -14,10 +14,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError
 from daskroi.jsontext import from_json
+from daskroi.locks import LOCK, BusyError, alone_in
+from daskroi.partfiles import placed, sweep, synced
 from daskroi.remote import filesystem, retried
 from daskroi.urls import StorageOptions, is_url, shown
 from daskroi.zarrstore import CONVERSION, NOTE, PART, below, open_store
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Target", "claimed"]
 
-LOCK = ".daskroi-lock"
 OLD = ".daskroi-old"  # what is replaced, in the folder that replaces it
 # what makes a folder a group
 GROUPS = ("zarr.json", ".zgroup")
@@ -154,16 +156,12 @@ class _Local(Target):
         return  # nobody else has the lock
 
     def put(self, key: str, content: Mapping[str, Any]) -> None:
-        path = os.path.join(self.place, key)
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-        os.replace(path + ".new", path)
+        with placed(Path(self.place, key)) as file:
+            file.write(json.dumps(content, indent=2).encode())
 
     def complete(self) -> None:
         # the name must not come to the disk before the content, should the power go
-        for key in self.files():
-            with open(os.path.join(self.place, key), "rb") as file:
-                os.fsync(file.fileno())
+        synced(*(os.path.join(self.place, key) for key in self.files()))
         os.unlink(os.path.join(self.place, CONVERSION))
         old = os.path.join(self.place, OLD)
         shutil.rmtree(old, ignore_errors=True)
@@ -171,8 +169,10 @@ class _Local(Target):
             os.rename(self._final, old)
         os.rename(self.place, self._final)
         shutil.rmtree(os.path.join(self._final, OLD), ignore_errors=True)
-        # last: who comes meanwhile must not have the lock of a folder that is about to go
-        os.unlink(os.path.join(self._final, LOCK))
+        # where folders have no locks; last, for who comes meanwhile must not have the lock of a
+        # folder that is about to go
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._final, LOCK))
 
 
 @contextmanager
@@ -185,9 +185,10 @@ def _claim_local(
         return
     try:
         os.makedirs(target.place, exist_ok=True)
-        with _locked(os.path.join(target.place, LOCK), path):
+        with alone_in(Path(target.place), 0):
+            sweep(target.place, alone=True)
             if not (overwrite or _nothing(path)):  # another process has ended just now
-                if os.listdir(target.place) == [LOCK]:
+                if not set(os.listdir(target.place)) - {LOCK}:
                     shutil.rmtree(target.place, ignore_errors=True)
                 _is_done(path, plan, overwrite)
                 yield None
@@ -199,6 +200,8 @@ def _claim_local(
                 _empty(target.place)
                 target.put(CONVERSION, plan)
             yield target
+    except BusyError:
+        raise _busy(path) from None
     except OSError as error:
         if isinstance(error, DaskroiError):
             raise
@@ -245,35 +248,10 @@ def _local_plan(place: str) -> Any:
 def _empty(place: str) -> None:
     with os.scandir(place) as entries:
         found = [entry for entry in entries if entry.name != LOCK]
-    if any(entry.name.removesuffix(".new") not in OURS for entry in found):
+    if any(entry.name not in OURS for entry in found):
         raise _foreign(place)  # somebody's folder that happens to end in .part
     for entry in found:
         shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
-
-
-@contextmanager
-def _locked(path: str, name: str) -> Iterator[None]:
-    """A lock that the kernel takes back when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        with open(path, "ab"):
-            pass
-        yield
-        return
-    try:
-        file = open(path, "ab")  # noqa: SIM115
-    except FileNotFoundError:  # the folder was renamed as we came
-        raise _busy(name) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        if not mine:  # or it was renamed away as we came
-            raise _busy(name)
-        yield
 
 
 class _Remote(Target):

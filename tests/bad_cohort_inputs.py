@@ -88,7 +88,7 @@ DATASETS = (
 
 FILTERS = (
     filtered("no JSON", "{task: rest}", r"f.json: is no JSON .* Repair the filter file\."),
-    filtered("empty", "", r"f.json: is no JSON .* Repair"),
+    filtered("empty", "", r"f.json: the file is empty\. Copy or download it again"),
     filtered("binary", b"\xff\xfe\0", r"f.json: is no JSON .* Repair"),
     filtered("nested", "[" * 100_000, r"f.json: is no JSON \(nested too deeply\)\. Repair"),
     filtered("a list", '["bold"]', r"f.json: a filter names .* Write it as \{"),
@@ -105,7 +105,7 @@ FILTERS = (
     ),
     Bad(
         "filter is a folder",
-        r"f.json: cannot be read \(Is a directory\)\. Check",
+        r"f.json: is a folder\. Give the path of one file\.",
         lambda w: dr.find_runs(w.data, bids_filter="f.json"),
         FILTER,
         folder("f.json"),

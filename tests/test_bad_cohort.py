@@ -33,8 +33,8 @@ import daskroi as dr
 from daskroi import remote
 from daskroi.cli import main
 from daskroi.errors import DaskroiError
-from daskroi.outputs import as_target
 from daskroi.runstable import read_runs
+from daskroi.targets import as_target
 
 ALL = (
     *bad_cohort_inputs.TABLE,

@@ -23,8 +23,8 @@ import daskroi as dr
 from daskroi.batch import extract_cohort
 from daskroi.cohort import find_runs
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.outputs import as_target
 from daskroi.store import read_timeseries
+from daskroi.targets import as_target
 
 BASIC = {
     "strategy": ("motion", "wm_csf"),
@@ -192,9 +192,9 @@ def test_workers_that_do_not_see_the_folder_send_results(
         sink.exists = lambda path: False  # type: ignore[assignment]
 
     def seeing() -> None:
-        from daskroi import outputs, sink
+        from daskroi import sink, targets
 
-        sink.exists = outputs.exists  # type: ignore[attr-defined]
+        sink.exists = targets.exists  # type: ignore[attr-defined]
 
     client.run(blind)
     try:

@@ -20,9 +20,9 @@ from daskroi.batch import extract_cohort
 from daskroi.beside import beside_of
 from daskroi.connectome import connectome
 from daskroi.errors import DaskroiError
-from daskroi.outputs import as_target
 from daskroi.relmat import read_relmat
 from daskroi.store import named_paths, read_timeseries
+from daskroi.targets import as_target
 
 TOLD: dict[str, Any] = {"progress": False, "client": "threads", "min_coverage": 0.9}
 BOTH: dict[str, Any] = {"connectome": "correlation", "parquet": True}

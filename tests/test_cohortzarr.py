@@ -16,9 +16,10 @@ from daskroi import store
 from daskroi.cohortzarr import RUNS_PER_COMMIT, CohortZarr, InOrder
 from daskroi.errors import DaskroiError
 from daskroi.group import build_cohort_zarr
-from daskroi.outputs import NotWrittenError, as_target
+from daskroi.outputs import NotWrittenError
 from daskroi.runstable import RunsTable
 from daskroi.store import Written
+from daskroi.targets import as_target
 from daskroi.work import Job
 
 

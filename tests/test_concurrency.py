@@ -307,15 +307,15 @@ def test_one_who_comes_late_does_not_replace_what_is_there(tmp_path, monkeypatch
 
     rng = np.random.default_rng(0)
     first, second = (images.save(images.run(rng), tmp_path / f"{n}.nii") for n in "ab")
-    target, real = tmp_path / "x.nii.zarr", zarrtarget._locked
+    target, real = tmp_path / "x.nii.zarr", zarrtarget.alone_in
 
     def late(*args: Any) -> Any:
-        monkeypatch.setattr(zarrtarget, "_locked", real)
+        monkeypatch.setattr(zarrtarget, "alone_in", real)
         to_zarr(first, target)
         os.makedirs(f"{target}.part", exist_ok=True)
         return real(*args)
 
-    monkeypatch.setattr(zarrtarget, "_locked", late)
+    monkeypatch.setattr(zarrtarget, "alone_in", late)
     with pytest.raises(DaskroiError, match="is there already, of another image"):
         to_zarr(second, target)
     np.testing.assert_array_equal(dr.open_image(target), dr.open_image(first))
@@ -388,7 +388,7 @@ def test_folders_that_have_no_locks(tmp_path, monkeypatch):
     import fcntl
     import stat
 
-    from daskroi.partfiles import BusyError, alone_in
+    from daskroi.locks import BusyError, alone_in
 
     real = fcntl.flock
 

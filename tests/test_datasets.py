@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -325,6 +326,46 @@ def test_reduced_confounds_are_nilearns_to_the_byte(tmp_path: Path) -> None:
     assert Path(full).name == CONFOUNDS.format(ADULT)
 
 
+REDUCING = """
+import os, sys, time
+def stop(*args):
+    print("here", flush=True)
+    time.sleep(60)
+os.replace = stop
+from daskroi import datasets
+datasets.development_fmri(data_dir=sys.argv[1])
+"""
+
+
+def test_reducing_that_is_killed_and_two_threads_that_reduce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "development_fmri"
+    nested = write_development(folder / "development_fmri", [ADULT])
+    (nested / CONFOUNDS.format(ADULT)).write_text(confounds(12))
+    code = [sys.executable, "-c", REDUCING, str(tmp_path)]
+    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "here\n"
+        finally:
+            writer.kill()
+    assert len(parts_left(tmp_path)) == 1
+    assert not (folder / REDUCED.format(ADULT)).exists()
+    both, replace = threading.Barrier(2, timeout=60), os.replace
+
+    def together(*args: Any) -> None:
+        both.wait()
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", together)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda _: datasets.development_fmri(data_dir=tmp_path), range(2)))
+    reduced = folder / REDUCED.format(ADULT)
+    assert {path for data in made for path in data.confounds} == {str(reduced)}
+    assert set(folder.iterdir()) == {nested, reduced}
+
+
 def test_dataset_is_like_a_bunch_and_prints_well(everyone: Path) -> None:
     data = datasets.development_fmri(10, False, data_dir=everyone)
     assert repr(data) == (
@@ -550,7 +591,7 @@ def test_masker_with_bunches_of_nilearn(nilearns: SimpleNamespace) -> None:
 
 
 def parts_left(folder: Path) -> list[Path]:
-    return list(folder.rglob(".part-*"))
+    return list(folder.rglob(".*.part"))
 
 
 def test_downloads_once_and_whole(server: Server, tmp_path: Path) -> None:
@@ -721,20 +762,24 @@ def test_killed_download_is_no_file(server: Server, tmp_path: Path) -> None:
     assert server.stalled.wait(60)
     folder = tmp_path / "cache" / "datasets" / "development_fmri"
     deadline = time.monotonic() + 20
-    while not any(p.is_file() and p.stat().st_size for p in folder.glob(".part-*/*")):
+    while not any(p.is_file() and p.stat().st_size for p in folder.glob(".*.part/*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait(20)
-    (left,) = parts_left(tmp_path)
+    assert len(parts_left(tmp_path)) == 1
+    # of another machine, where it may still be running: left alone while something comes
+    elsewhere = folder / ".download.otherhost-1-0123abcd.part"
+    elsewhere.mkdir()
+    (elsewhere / "half").write_bytes(b"half")
+    old = time.time() - 2 * 3600
+    os.utime(elsewhere, (old, old))
     assert not (folder / name).exists()
     del server.faults[name]
     (path,) = datasets.development_fmri(verbose=0).func
     assert Path(path).read_bytes() == (server.folder / "development_fmri" / name).read_bytes()
-    # what may still be running is left alone for a day
-    assert left.exists()
-    old = time.time() - 25 * 3600
-    os.utime(left, (old, old))
+    assert parts_left(tmp_path) == [elsewhere]
+    os.utime(elsewhere / "half", (old, old))
     datasets.development_fmri(2, verbose=0)
     assert not parts_left(tmp_path)
 

@@ -85,15 +85,13 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen | None = No
 
 def slow_commits() -> None:
     """In a worker: writing results takes a while, so that death comes in the middle of it."""
-    from daskroi import outputs
-
     real = os.replace
 
     def replace(*args: Any) -> None:
         real(*args)
         time.sleep(0.1)
 
-    outputs.os.replace = replace  # type: ignore[attr-defined]
+    os.replace = replace  # type: ignore[assignment]
 
 
 def test_a_worker_killed_in_the_middle_of_a_run(tmp_path, runs, undisturbed):

@@ -576,8 +576,9 @@ def test_the_least_recently_used_go(cache: Path, monkeypatch: pytest.MonkeyPatch
     now = time.time()
     for i, name in enumerate("abcd"):
         os.utime(ensure_index(name, opener(packed[name])), (now - 90 + i, now - 90 + i))
-    stale, fresh = cache / "gzip" / "x.1.part", cache / "gzip" / "x.2.part"
-    for part, age in ((stale, 2 * 86400), (fresh, 60)):
+    # of writers on another machine
+    stale, fresh = (cache / "gzip" / f".x.gzi.other-1-0123abc{i}.part" for i in range(2))
+    for part, age in ((stale, 2 * 3600), (fresh, 60)):
         part.write_bytes(b"")
         os.utime(part, (now - age, now - age))
     gzipindex._loaded.clear()

@@ -591,7 +591,7 @@ def test_file_urls_have_their_escapes_resolved_everywhere(tmp_path: Path) -> Non
     # read from one place and written to another: %20 stood for a blank here and for itself there
     import daskroi as dr
     from daskroi.listing import local_or_url
-    from daskroi.outputs import as_target
+    from daskroi.targets import as_target
 
     folder = tmp_path / "a b%20c"
     folder.mkdir()

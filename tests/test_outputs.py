@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import daskroi as dr
-from daskroi import outputs, partfiles, sidecar, store
+from daskroi import outputs, partfiles, sidecar, store, targets
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 
 SECRET = "very-secret-key"
@@ -50,10 +50,10 @@ def test_results_at_a_url_are_those_of_a_folder(tmp_path, place, series):
     there = store.write_run(series, url, "sub-01", storage_options=options)
     here = store.write_run(series, tmp_path, "sub-01")
     for remote, local in zip(there.all, here.all, strict=True):
-        assert outputs.read_text(remote) == local.read_text()
+        assert targets.read_text(remote) == local.read_text()
     back = store.read_timeseries(str(there.timeseries), storage_options=options)
     np.testing.assert_array_equal(back.values, series.values)
-    folder = outputs.as_target(url, options)
+    folder = targets.as_target(url, options)
     # nothing but the three, and nothing hidden
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in here.all)
     assert store.differences(series, url, "sub-01", storage_options=options) == []
@@ -64,7 +64,7 @@ def test_results_at_a_url_are_those_of_a_folder(tmp_path, place, series):
 
 def test_remote_inputs_are_known_by_size_and_version(tmp_path, place, series):
     url, options = place
-    image = outputs.as_target(f"{url}/bold.nii", options)
+    image = targets.as_target(f"{url}/bold.nii", options)
     outputs.write(image, b"12345")
     told: dict[str, Any] = {"inputs": {"image": str(image)}, "storage_options": options}
     written = store.write_run(series, tmp_path, "x", **told)
@@ -135,17 +135,17 @@ def test_a_bucket_that_is_not_there_is_named(s3, series):
 
 
 def test_secrets_are_not_shown(s3):
-    folder = outputs.as_target("s3://bucket/out", s3)
+    folder = targets.as_target("s3://bucket/out", s3)
     assert SECRET not in repr(folder) + str(folder)
     with pytest.raises(DaskroiError, match="holds a user name or password") as error:
-        outputs.as_target(f"ftp://me:{SECRET}@host/out")
+        targets.as_target(f"ftp://me:{SECRET}@host/out")
     assert SECRET not in str(error.value)
     with pytest.raises(DaskroiError, match="no-such-protocol"):
-        outputs.check_folder("no-such-protocol://x")
+        targets.check_folder("no-such-protocol://x")
 
 
 def test_file_urls_are_local(tmp_path):
-    assert outputs.as_target(f"file://{tmp_path}/out") == tmp_path / "out"
+    assert targets.as_target(f"file://{tmp_path}/out") == tmp_path / "out"
 
 
 def test_one_file_is_written_whole(tmp_path, monkeypatch):

@@ -167,7 +167,7 @@ def test_what_of_options_may_be_shown() -> None:
 def test_reprs_of_what_travels_to_workers() -> None:
     """Dask logs the arguments of a task that is lost."""
     from daskroi.bytesource import ByteSource
-    from daskroi.outputs import as_target
+    from daskroi.targets import as_target
     from daskroi.work import Job, Work
 
     [url, *_] = secretsweep.urls_of("http://host", "x.nii.gz")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import daskroi as dr
-from daskroi import outputs, sidecar, store
+from daskroi import outputs, partfiles, sidecar, store, targets
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 
 T_R = 2.0
@@ -185,7 +185,7 @@ def test_sidecar_says_what_was_done_to_what_by_what(tmp_path):
     mask.write_bytes(b"1")
     confounds = json.dumps(["csf", "trans_x"])
     given_ = result(coverage=[0.25, np.nan, 1.0], confounds=confounds)
-    outputs.write(outputs.as_target("memory://test-store/atlas.nii"), b"abc")
+    outputs.write(targets.as_target("memory://test-store/atlas.nii"), b"abc")
     atlas = "memory://test-store/atlas.nii"
     inputs = {"image": image, "mask": mask, "confounds": None, "atlas": atlas}
     written = store.write_run(given_, tmp_path / "out", "x", inputs=inputs)
@@ -302,8 +302,8 @@ def fail_at(nth: int, function: Any, error: BaseException) -> Any:
         nonlocal calls
         calls += 1
         if calls == nth:
-            if isinstance(args[0], Path) and args[0].suffix == ".part":
-                args[0].write_bytes(b"half of")
+            if isinstance(args[0], partfiles.PartFile):
+                function(args[0], b"half of")
             raise error
         return function(*args, **kwargs)
 
@@ -315,10 +315,10 @@ ERRORS = [OSError(28, "No space left on device"), Stop(), KeyboardInterrupt()]
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 @pytest.mark.parametrize("error", ERRORS, ids=["full disk", "error", "ctrl-c"])
-@pytest.mark.parametrize("where", ["write_text", "replace"])
+@pytest.mark.parametrize("where", ["write", "replace"])
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, nth, error, where):
     out = tmp_path / "a" / "out"
-    owner = Path if where == "write_text" else os
+    owner = partfiles.PartFile if where == "write" else os
     broken = fail_at(nth, getattr(owner, where), error)
     monkeypatch.setattr(owner, where, broken)
     expected: Any = DaskroiError if isinstance(error, OSError) else type(error)
@@ -333,7 +333,8 @@ def test_a_failed_write_keeps_older_results_and_other_files(tmp_path, monkeypatc
     written = store.write_run(result(), tmp_path, "x")
     (tmp_path / "mine.txt").write_text("keep")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    monkeypatch.setattr(Path, "write_text", fail_at(3, Path.write_text, OSError(28, "full")))
+    broken = fail_at(3, partfiles.PartFile.write, OSError(28, "full"))
+    monkeypatch.setattr(partfiles.PartFile, "write", broken)
     with pytest.raises(DaskroiError, match="full"):
         store.write_run(result() + 1, tmp_path, "x")
     monkeypatch.undo()
@@ -360,10 +361,10 @@ def test_a_file_in_the_way_is_named(tmp_path):
     file.write_text("")
     for out in (file, file / "out" / "deeper"):
         with pytest.raises(DaskroiError, match=r"file: is a file, so .* Give a folder\."):
-            store.check_folder(out)
+            targets.check_folder(out)
         with pytest.raises(DaskroiError, match="cannot be written there"):
             store.write_run(result(), out, "x")
-    store.check_folder(tmp_path / "not" / "there" / "yet")
+    targets.check_folder(tmp_path / "not" / "there" / "yet")
     assert os.listdir(tmp_path) == ["file"]
 
 

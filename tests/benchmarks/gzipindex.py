@@ -104,7 +104,7 @@ def fill(file: IO[bytes], offset: int, count: int) -> bytearray:
 def importing(case: str) -> float:
     """Seconds for importing what a case needs."""
     names = {
-        "daskroi": ("daskroi.gzipindex", "isal.igzip_lib", "isal.isal_zlib", "filelock"),
+        "daskroi": ("daskroi.gzipindex", "isal.igzip_lib", "isal.isal_zlib"),
         "rapidgzip": ("rapidgzip",),
         "indexed_gzip": ("indexed_gzip",),
     }[case.split()[0]]

@@ -143,7 +143,7 @@ def of_url(data: bytes) -> str:
     """Text of a URL: what is shown of it has no secret, and only what is local is opened."""
     import daskroi as dr
     from daskroi.listing import local_or_url
-    from daskroi.outputs import as_target
+    from daskroi.targets import as_target
     from daskroi.urls import is_url, protocol_of, secrets_of, shown
 
     text = os.fsdecode(data)
