@@ -247,14 +247,22 @@ def _client(
 ) -> Client:
     import ssl
 
+    import dask
     from distributed.versions import VersionMismatchWarning
 
     from daskroi.unsaid import ignored
 
+    scheduler = dask.config.get("scheduler", None)
     try:
         # a table over many lines; `check_environment` says it in one, with the remedy
         with ignored(VersionMismatchWarning):
-            return make(target, timeout=max(patience, 1), **options)
+            try:
+                return make(target, timeout=max(patience, 1), **options)
+            except BaseException:
+                # Dask's client has said that all is computed by it, before it finds no scheduler:
+                # whatever this process computed next would ask for the client that is not there
+                dask.config.set(scheduler=scheduler)
+                raise
     except (OSError, ssl.SSLError, TimeoutError) as error:
         reason = (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]
         raise DaskroiError(

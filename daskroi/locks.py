@@ -90,6 +90,8 @@ def _locked(places: list[tuple[Path, int]]) -> tuple[int, Path] | None:
         try:
             handle = os.open(path, flags, 0o666)
         except FileNotFoundError:
+            if flags & os.O_CREAT and path.parent.is_dir():  # which takes no files, as /proc
+                continue
             raise BusyError("another process has moved the folder away") from None
         except OSError:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,10 +108,15 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    """A client that outlives its test has the next ones ask a cluster that is gone."""
+def no_client_is_missed() -> Iterator[None]:
+    """Without a client, a scheduler that was left to be one has all later tests fail."""
     yield
-    dask = sys.modules.get("dask")
-    if dask is not None and dask.config.get("scheduler", None) is not None:
-        dask.config.config.pop("scheduler")
-        pytest.fail("left Dask's scheduler set to another one: close clients, the last one first")
+    if dask.config.get("scheduler", None) is None:
+        return
+    from distributed import default_client
+
+    try:
+        default_client()
+    except ValueError:
+        dask.config.set(scheduler=None)
+        pytest.fail("left Dask to compute by a client that is closed")
