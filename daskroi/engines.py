@@ -135,7 +135,7 @@ def _ctrl_c_later() -> Iterator[None]:
         if number == signal.SIGINT or callable(there):
             # None: it was not Python that set it, and cannot be put back
             before[number] = signal.default_int_handler if there is None else there
-            signal.signal(number, lambda number, _: came.append(number))
+            signal.signal(number, lambda came_now, _: came.append(came_now))
     # threads that are made from here on inherit this, and so do processes that these start
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
