@@ -8,7 +8,7 @@ and through one on a cluster of two processes that lives as long as the soak. Af
 notes resident memory, open files and threads of this process and of the workers.
 
 Images are small, so that there are many rounds: the package keeps weights, grids and cut operators
-of the last 8 to 128 images, in bounded caches that are full when the warm-up ends.
+of the last 8 to 128 images, in bounded caches, which the warm-up may not fill.
 
 It prints a line per process: growth of memory after the warm-up (the first third), in MB per hour
 and per 1,000 extractions, with 95 % confidence (least squares on the means of 30 parts of the time:
@@ -40,8 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cohorts, images
 PARTS = 30
 CONFOUNDS = {"columns": ["trans_?", "csf"], "fd_threshold": 0.5}
 T_95 = 2.05  # Student's t for 28 degrees of freedom
-# Dask's logs are bounded by what only an hour and more fills, 5 MB an hour in every process. Here
-# they are full within the warm-up
+# Dask's logs are bounded by what only an hour and more fills. Here they are full in the warm-up
 SHORT_LOGS = {
     "distributed.admin.low-level-log-length": 50,  # of 1,000
     "distributed.admin.system-monitor.log-length": 50,  # of 7,200, every 0.5 s
