@@ -70,6 +70,8 @@ class ByteSource:
         Whether an index makes gzip seekable (built by who reads first, if it is not there).
     may_index : bool
         Whether to make one when reading here and there has cost as much.
+    most : int, optional
+        Inflated bytes that an index is made for; who knows the header says so.
 
     Examples
     --------
@@ -89,6 +91,7 @@ class ByteSource:
     options: StorageOptions = field(default_factory=StorageOptions)
     indexed: bool = False
     may_index: bool = False
+    most: int | None = None
 
     @classmethod
     def of(
@@ -309,7 +312,7 @@ class ByteSource:
 
         path = None if self.remote else self.url
         raw = partial(self.open_raw, sequential=False)
-        reopen = partial(open_indexed, self.identity, raw, path)
+        reopen = partial(open_indexed, self.identity, raw, path, most=self.most)
         with self._named_errors():
             return indexed_streams.read_at(self, reopen, offset, buffer)
 
@@ -319,7 +322,8 @@ class ByteSource:
 
         self.check_unchanged()
         with self._named_errors():
-            ensure_index(self.identity, self.open_raw, None if self.remote else self.url)
+            path = None if self.remote else self.url
+            ensure_index(self.identity, self.open_raw, path, most=self.most)
         self.check_unchanged()
 
     def _read_range(self, offset: int, buffer: memoryview) -> int:

@@ -175,7 +175,7 @@ def extract(
     >>> ts.dims, ts.sizes["time"], float(ts.std("time", ddof=1).mean().round(6))
     (('time', 'region'), 20, 1.0)
     """
-    from daskroi.openimage import as_file, open_image
+    from daskroi.openimage import as_file, open_run
 
     recipe = Recipe.make(
         strategy=strategy,
@@ -199,10 +199,8 @@ def extract(
         **clean_args,
     )
     atlases, several = named_atlases(atlas, storage_options)
-    run = open_image(image, chunks, storage_options=storage_options)
+    run = open_run(image, chunks, storage_options)
     file = as_file(run)
-    if file is not None:  # before the atlas is brought to a grid that nothing can hold
-        file.check_fits(file.frame_bytes)
     grid = grid_of(run)
     mask = None if mask_img is None else load_mask(mask_img, storage_options)
     _warn_about_templates(atlases, run, file)

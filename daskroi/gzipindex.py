@@ -96,7 +96,12 @@ def find_index(identity: str) -> Path | None:
 
 
 def ensure_index(
-    identity: str, open_raw: OpenRaw, path: str | None = None, *, threads: int | None = None
+    identity: str,
+    open_raw: OpenRaw,
+    path: str | None = None,
+    *,
+    threads: int | None = None,
+    most: int | None = None,
 ) -> Path:
     """Where the index of a file is kept; made first if there is none, or only a damaged one.
 
@@ -116,11 +121,13 @@ def ensure_index(
     threads : int, optional
         How many inflate at once. By default one per processor, up to four. 200 MB of
         memory for one, 350 MB for four.
+    most : int, optional
+        Inflated bytes that the file may have.
 
     Raises
     ------
     DaskroiError
-        The folder cannot be written to, or rapidgzip fails.
+        The folder cannot be written to, rapidgzip fails, or there is more than ``most``.
     EOFError
         The gzip data ends early.
     OSError
@@ -137,14 +144,19 @@ def ensure_index(
     True
     >>> del os.environ["DASKROI_CACHE"]
     """
-    _, problem = _index(identity, open_raw, path, threads, keep=True)
+    _, problem = _index(identity, open_raw, path, threads, most, keep=True)
     if problem:
         raise problem
     return _path(identity)
 
 
 def open_indexed(
-    identity: str, open_raw: OpenRaw, path: str | None = None, *, threads: int | None = None
+    identity: str,
+    open_raw: OpenRaw,
+    path: str | None = None,
+    *,
+    threads: int | None = None,
+    most: int | None = None,
 ) -> IndexedReader:
     """Open a gzip file for reading inflated bytes from any place; its index is made if need be.
 
@@ -153,7 +165,7 @@ def open_indexed(
 
     Parameters
     ----------
-    identity, open_raw, path, threads
+    identity, open_raw, path, threads, most
         As in `ensure_index`.
 
     Returns
@@ -177,7 +189,7 @@ def open_indexed(
     b'78'
     >>> del os.environ["DASKROI_CACHE"]
     """
-    index, problem = _index(identity, open_raw, path, threads)
+    index, problem = _index(identity, open_raw, path, threads, most)
     if problem:
         warn(f"{problem} Until then every process makes the index for itself.")
     return IndexedReader(open_raw, index)
@@ -189,7 +201,13 @@ def _path(identity: str) -> Path:
 
 
 def _index(
-    identity: str, open_raw: OpenRaw, path: str | None, threads: int | None, *, keep: bool = False
+    identity: str,
+    open_raw: OpenRaw,
+    path: str | None,
+    threads: int | None,
+    most: int | None,
+    *,
+    keep: bool = False,
 ) -> tuple[GzipIndex, DaskroiError | None]:
     """The index from memory, the folder or the file itself; and why it could not be kept."""
     place = _path(identity)
@@ -216,7 +234,7 @@ def _index(
             with _loading:
                 index = _loaded.get(identity)
             if index is None:
-                index = make_index(open_raw, path, threads=threads)
+                index = make_index(open_raw, path, threads=threads, most=most)
             problem = _store(place, index.to_bytes(identity), _mode_like(path))
     return _remember(identity, index), problem
 

@@ -16,7 +16,7 @@ import threading
 __all__ = ["main"]
 
 
-def main(path: str, threads: int, chunk: int, page: int) -> bytes:
+def main(path: str, threads: int, chunk: int, page: int, most: int = sys.maxsize) -> bytes:
     """Inflate ``path``; its size and pages' checksums, then rapidgzip's own index.
 
     Parameters
@@ -29,6 +29,8 @@ def main(path: str, threads: int, chunk: int, page: int) -> bytes:
         Compressed bytes that a thread takes at a time, hence the distance of the points.
     page : int
         Inflated bytes that share a checksum.
+    most : int
+        Inflated bytes that the file may have; the process ends with 3 when there are more.
 
     Returns
     -------
@@ -59,6 +61,9 @@ def main(path: str, threads: int, chunk: int, page: int) -> bytes:
                 pages.append(isal_zlib.crc32(buffer[:got]))
                 whole = isal_zlib.crc32(buffer[:got], whole)
                 size += got
+            if size > most:
+                # not by way of close(), which waits for what is being inflated
+                os._exit(3)
         file.export_index(index)
     finally:
         file.close()
@@ -75,7 +80,7 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        found = main(sys.argv[1], *map(int, sys.argv[2:5]))
+        found = main(sys.argv[1], *map(int, sys.argv[2:6]))
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(2)

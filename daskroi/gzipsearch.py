@@ -35,6 +35,8 @@ PAGE = 1 << 20
 CHUNK = 2 << 20
 # Compressed; smaller files need no points inside, the start is near enough
 SMALL = 1 << 20
+# Compressed bytes inflated at a time: 17 MB at the best that deflate can do
+BITE = 1 << 14
 # A worker has other work as well, and each thread takes memory
 MOST_THREADS = 4
 PIECE = 1 << 18
@@ -47,6 +49,7 @@ def make_index(
     threads: int | None = None,
     chunk: int = CHUNK,
     page: int = PAGE,
+    most: int | None = None,
 ) -> GzipIndex:
     """Inflate a gzip file once and note where inflating can begin.
 
@@ -63,6 +66,8 @@ def make_index(
         By default as many as there are processors for this process, up to four.
     chunk, page : int
         Compressed bytes between points; inflated bytes that share a checksum.
+    most : int, optional
+        Inflated bytes that the file may have; one that has more is a bomb, or no image.
 
     Raises
     ------
@@ -71,7 +76,8 @@ def make_index(
     OSError
         The file is damaged (`gzip.BadGzipFile`) or cannot be read.
     DaskroiError
-        There is no room for the temporary file, or the search could not be run.
+        There is no room for the temporary file, or the search could not be run. Or the file
+        inflates to more than ``most``.
 
     Examples
     --------
@@ -85,20 +91,20 @@ def make_index(
         length = raw.seek(0, os.SEEK_END)
         raw.seek(0)
         if length <= SMALL:
-            return _inflate(raw, page).index(length, page)
+            return _inflate(raw, page, most).index(length, page)
         if path is None:
             spool = stack.enter_context(_spooled(raw, length))
             raw, path = spool, f"/dev/fd/{spool.fileno()}"
         if threads is None:
             threads = min(_processors(), MOST_THREADS)
-        found, reason = _scan(path, threads, chunk, page, raw)
+        found, reason = _scan(path, threads, chunk, page, raw, most)
         raw.seek(max(length - 8, 0))
         footer = _read(raw, 8)
         if found and footer == struct.pack("<II", found.whole, found.size & 0xFFFFFFFF):
             # one member, to its end: what was inflated is what was compressed
             return found.index(length, page)
         raw.seek(0)
-        judged = _inflate(raw, page)
+        judged = _inflate(raw, page, most)
         if found and (found.size, found.whole) == (judged.size, judged.whole):
             return found.index(length, page)
         if judged.gaps:  # zeros between members: the members' starts serve as points
@@ -107,7 +113,7 @@ def make_index(
             # zeros after the last member (tapes, some archives), which rapidgzip refuses
             raw.seek(0)
             with _spooled(raw, judged.end) as cut:
-                found, reason = _scan(f"/dev/fd/{cut.fileno()}", threads, chunk, page, cut)
+                found, reason = _scan(f"/dev/fd/{cut.fileno()}", threads, chunk, page, cut, most)
             if found and (found.size, found.whole) == (judged.size, judged.whole):
                 return found.index(length, page)
         raise DaskroiError(
@@ -139,12 +145,13 @@ class _Found:
 
 
 def _scan(
-    path: str, threads: int, chunk: int, page: int, raw: IO[bytes]
+    path: str, threads: int, chunk: int, page: int, raw: IO[bytes], most: int | None
 ) -> tuple[_Found | None, str | None]:
     """Run `daskroi.gzipscan` on a file; what it found, or why it found nothing."""
     program = os.path.join(os.path.dirname(__file__), "gzipscan.py")
     # -P: the package's own folder holds modules that are nobody else's business
     command = [sys.executable, "-P", program, path, str(threads), str(chunk), str(page)]
+    command += [] if most is None else [str(most)]
     kept = (raw.fileno(),) if path.startswith("/dev/fd/") else ()
     try:
         child = subprocess.Popen(
@@ -171,6 +178,8 @@ def _scan(
         return _parse(output), None
     if code == 2:
         return None, complaint.strip()
+    if code == 3:
+        raise _too_much(most)
     raise DaskroiError(
         f"indexing a gzip file: the process for it ended with code {code} "
         f"({' '.join(complaint.split())[-200:] or 'no message'}). "
@@ -200,7 +209,14 @@ def _parse(output: bytes) -> _Found:
     return _Found(size, whole, list(checks), points)
 
 
-def _inflate(raw: IO[bytes], page: int) -> _Found:
+def _too_much(most: int | None) -> DaskroiError:
+    return DaskroiError(
+        f"inflates to more than {most} bytes, all that an image of this header can take. "
+        "Save the image again, or open it without an index."
+    )
+
+
+def _inflate(raw: IO[bytes], page: int, most: int | None) -> _Found:
     """Inflate from front to back on one thread; as strict as Python's gzip module.
 
     Raises what that raises: EOFError, BadGzipFile.
@@ -211,7 +227,7 @@ def _inflate(raw: IO[bytes], page: int) -> _Found:
     found = _Found(0, 0, [], [])
     inflater, position, check, filled = None, 0, 0, 0
     while True:
-        data = raw.read(PIECE)
+        data = raw.read(BITE)
         if not data:
             break
         position += len(data)
@@ -235,6 +251,8 @@ def _inflate(raw: IO[bytes], page: int) -> _Found:
                 raise BadGzipFile(str(error)) from error
             found.whole = isal_zlib.crc32(out, found.whole)
             found.size += len(out)
+            if most is not None and found.size > most:
+                raise _too_much(most)
             while len(out):
                 part = out[: page - filled]
                 check, filled, out = (

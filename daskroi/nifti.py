@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from daskroi.bytesource import DEFLATE_LIMIT, ByteSource
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermissionError, brief
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
-from daskroi.inflate import fill, skip
+from daskroi.inflate import MOST_BEHIND, fill, skip
 from daskroi.jsontext import from_json
 from daskroi.urls import is_url, shown
 
@@ -167,7 +167,10 @@ class NiftiFile(ImageFile):
                 f"{self.source.size} gzipped bytes can hold: truncated or corrupt. "
                 "Copy or download it again."
             )
-        return self
+        if not self.source.gzipped:
+            return self
+        # as for reading front to back: what follows the image is read for the checksum's sake
+        return replace(self, source=replace(self.source, most=self._end + MOST_BEHIND))
 
 
 def read_sidecar_t_r(

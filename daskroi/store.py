@@ -19,10 +19,10 @@ import numpy as np
 
 from daskroi.entities import atlas_label, checked_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
-from daskroi.outputs import write_together
+from daskroi.outputs import BROKEN, write_together
 from daskroi.paths import run_prefix
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
-from daskroi.targets import as_target, exists, read_text
+from daskroi.targets import as_target, exists, read_text, size_of
 from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
@@ -192,7 +192,9 @@ def stale(paths: Written, identity: Mapping[str, Any], *, part: bool = False) ->
         # the other strategies share this file, and their mask may have been another
         if coverage != _coverage_table(there["Regions"]):
             found.append("coverage")
-        complete = exists(paths.timeseries)
+        # of another size than it was written: damaged, or edited. Sidecars of older code say none
+        size = there.get("TimeseriesSize")
+        complete = exists(paths.timeseries) if size is None else size_of(paths.timeseries) == size
     except (DaskroiError, OSError, ValueError, KeyError, TypeError):
         return None  # cut short, or not begun
     return found if complete else None
@@ -283,10 +285,12 @@ def contents(result: xr.DataArray, paths: Written, sidecar: Mapping[str, Any]) -
         Of `daskroi.sidecar.sidecar_of`.
     """
     rows = map(cells, np.atleast_2d(np.asarray(result.values)))
+    table = table_text(names_of(sidecar["Regions"]), rows)
+    said = {**sidecar, "TimeseriesSize": len(table.encode(errors=BROKEN))}
     return {
-        paths.timeseries: table_text(names_of(sidecar["Regions"]), rows),
+        paths.timeseries: table,
         paths.coverage: _coverage_table(sidecar["Regions"]),
-        paths.sidecar: to_json(dict(sidecar)) + "\n",
+        paths.sidecar: to_json(said) + "\n",
     }
 
 

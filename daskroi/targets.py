@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     Target: TypeAlias = Path | UPath
 
-__all__ = ["as_target", "check_folder", "exists", "listed", "read_text", "remove", "remove_all"]
+__all__ = [
+    "as_target",
+    "check_folder",
+    "exists",
+    "listed",
+    "read_text",
+    "remove",
+    "remove_all",
+    "size_of",
+]
 
 
 def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Target:
@@ -122,6 +131,24 @@ def exists(path: Target) -> bool:
     False
     """
     return exists_at(str(path), getattr(path, "storage_options", None), file=True)
+
+
+def size_of(path: Target) -> int | None:
+    """Bytes of a file, None where there is none; it is not opened.
+
+    Examples
+    --------
+    >>> size_of(as_target("memory://nowhere/x.tsv")) is None
+    True
+    """
+
+    def work() -> int:
+        return int(path.stat().st_size if isinstance(path, Path) else path.fs.size(path.path))
+
+    try:
+        return work() if isinstance(path, Path) else retried(str(path), path.storage_options, work)
+    except (FileNotFoundError, NotADirectoryError, DaskroiNotFoundError):
+        return None
 
 
 def listed(folder: Target) -> list[str] | None:

@@ -199,6 +199,8 @@ def shown(url: str) -> str:
 
 def _bare(url: str) -> str:
     scheme, authority, path, _ = _parts(url)
+    # several URLs pasted as one, a line each
+    path = re.sub(r"://[^/@]*@", "://", path)
     return f"{scheme.lower()}://{authority.rpartition('@')[2]}{path}"
 
 

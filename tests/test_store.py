@@ -473,3 +473,17 @@ def test_missing_inputs_are_named(tmp_path):
     with pytest.raises(DaskroiNotFoundError, match=r"gone\.nii: cannot be found"):
         store.write_run(result(), tmp_path / "out", "x", inputs={"image": tmp_path / "gone.nii"})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_was_cut_or_grew_is_made_again(tmp_path: Path) -> None:
+    """Its sidecar is intact; that it exists is not enough."""
+    run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    result = dr.extract(run.image, run.atlas).compute()
+    table = store.write_run(result, tmp_path, "sub-01").timeseries
+    whole = table.read_bytes()
+    assert store.differences(result, tmp_path, "sub-01") == []
+    for damaged in (b"", whole[:-1], whole + b"\n"):
+        table.write_bytes(damaged)
+        assert store.differences(result, tmp_path, "sub-01") is None
+    store.write_run(result, tmp_path, "sub-01")
+    assert store.differences(result, tmp_path, "sub-01") == []
