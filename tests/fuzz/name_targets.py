@@ -180,13 +180,14 @@ def of_options(data: bytes) -> str:
     options = {k: v for k, v in options.items() if k not in ("fo", "protocol", "target_protocol")}
     held = StorageOptions(options)
     hash(held)
-    if SECRET in repr(held):
+    # names of options are no secrets
+    if SECRET in repr(held) and not any(SECRET in key for key in options):
         raise Wrong("a secret in a repr")
     for url in ("memory://nowhere/x.nii.gz", "nonsense://x.nii"):
         try:
             dr.open_image(url, storage_options=options)
         except dr.DaskroiError as error:
-            if SECRET in str(error):
+            if SECRET in str(error) and not any(SECRET in key for key in options):
                 raise Wrong(f"secret in {error}") from error
     return "accepted"
 

@@ -35,8 +35,8 @@ def _child(name: str, seed: int, begin: int, inputs: int, seconds: float, out: P
             at.seek(0)
             at.write(f"{number:<20}")
             at.flush()
-            # a hang in C heeds no signal
-            faulthandler.dump_traceback_later(60, exit=True)
+            # a hang in C heeds no signal, and waiting takes no time of the processor
+            faulthandler.dump_traceback_later(120, exit=True)
 
         report = run_target(
             target, seed, inputs, begin=begin, until=time.time() + seconds, before=before

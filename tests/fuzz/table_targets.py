@@ -272,12 +272,14 @@ def table_targets() -> list[Planned]:
     tables, images = confound_tables(), label_images()
     packed, atlas = [gzip.compress(i, 1) for i in images], "atlas-x_dseg.nii"
     return [
-        Planned("confounds", 1, lambda f: (tables, _Confounds(f, "x_timeseries.tsv"), names)),
-        Planned("confounds-gz", 0.5, lambda f: (tables, _Confounds(f, "x.csv.gz"), names)),
+        Planned("confounds", 0.7, lambda f: (tables, _Confounds(f, "x_timeseries.tsv"), names)),
+        Planned("confounds-gz", 0.2, lambda f: (tables, _Confounds(f, "x.csv.gz"), names)),
         Planned("labels", 5, lambda f: (labels, _Labels(f), words)),
         Planned("labels-in-order", 2, lambda f: (labels, _Labels(f, True), words)),
-        Planned("atlas", 2, lambda f: (images, _Atlas(f, atlas), nifti_edited)),
-        Planned("atlas-gz", 1, lambda f: (packed, _Atlas(f, f"{atlas}.gz"), zipped(nifti_edited))),
+        Planned("atlas", 1, lambda f: (images, _Atlas(f, atlas), nifti_edited)),
+        Planned(
+            "atlas-gz", 0.5, lambda f: (packed, _Atlas(f, f"{atlas}.gz"), zipped(nifti_edited))
+        ),
         Planned("relmat", 2, lambda f: _beside(f, "relmat")),
         Planned("series", 2, lambda f: _beside(f, "series")),
         Planned("participants", 0.5, _participants),
