@@ -157,8 +157,9 @@ except DaskroiError as error:
 ).replace("daskroi.batch.extract", "dr.batch.extract")
 
 
-@pytest.mark.parametrize("store", [False, True])
-@pytest.mark.parametrize("other", [{}, {"standardize": "zscore_sample"}])
+@pytest.mark.parametrize(
+    ("store", "other"), [(False, {}), (True, {"standardize": "zscore_sample"})]
+)
 def test_two_cohorts_into_the_same_folder(tmp_path, store, other):
     cohorts.write_cohort(tmp_path / "in", 8)
     told: dict[str, Any] = {"cohort_zarr": store, "standardize": None}
