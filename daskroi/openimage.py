@@ -355,6 +355,8 @@ def values_of(image: xr.DataArray) -> NDArray[Any]:
     >>> values_of(dr.make_phantom((12, 14, 12), n_time=20, n_regions=4).image).shape
     (20, 12, 14, 12)
     """
-    if as_stored_file(image) is None:
+    file = as_stored_file(image)
+    if file is None:
         return np.asarray(image.data)  # it may be made of what is in the memory of a cluster
+    file.check_fits(image.size * image.dtype.itemsize)
     return np.asarray(image.data.compute(scheduler=scheduler_here()))

@@ -17,7 +17,7 @@ from daskroi.errors import DaskroiError, some, warn
 from daskroi.grid import Grid, centres_inside, resample_nearest
 from daskroi.image import TIME, grid_of, t_r_of
 from daskroi.labelimage import run_like
-from daskroi.openimage import open_image, values_of
+from daskroi.openimage import open_run, values_of
 from daskroi.regions import RegionIndex
 from daskroi.resampling import Resampling
 from daskroi.spheres import SphereAtlas
@@ -114,7 +114,7 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
     if isinstance(mask, Mask):
         return mask
     try:
-        image = open_image(mask, storage_options=storage_options)
+        image = open_run(mask, "auto", storage_options)
     except DaskroiError as error:
         if isinstance(mask, str | os.PathLike) and os.fspath(mask):  # then it is named
             raise

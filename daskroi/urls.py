@@ -194,13 +194,13 @@ def shown(url: str) -> str:
     if not is_url(url):
         return url
     # each link of a chain, simplecache::https://…, may have credentials of its own
-    return "::".join(_bare(link) if "://" in link else link for link in _LINK.split(url))
+    said = "::".join(_bare(link) if "://" in link else link for link in _LINK.split(url))
+    # several pasted as one, a line each, or slashes too many: what looks like a password is one
+    return re.sub(r"/[^/@]*:[^/@]*@", "/", said)
 
 
 def _bare(url: str) -> str:
     scheme, authority, path, _ = _parts(url)
-    # several URLs pasted as one, a line each
-    path = re.sub(r"://[^/@]*@", "://", path)
     return f"{scheme.lower()}://{authority.rpartition('@')[2]}{path}"
 
 
