@@ -21,7 +21,7 @@ from daskroi.labeltable import read_label_table
 from daskroi.listing import local_or_url
 from daskroi.openimage import as_file
 from daskroi.paths import natural_key
-from daskroi.urls import secrets_of
+from daskroi.urls import secrets_of, shown
 
 VALUES = np.arange(120).reshape(4, 3, 2, 5).astype("i2")
 STRAIGHT = np.diag([2.0, 2, 3, 1])
@@ -160,6 +160,11 @@ def test_participants_without_any(tmp_path: Path) -> None:
 def test_urls_and_names() -> None:
     assert "is no URL" in said(lambda: local_or_url("https://[me/x"))
     assert secrets_of("https://me\udcff:hunter2@x/y", {})
+    for url in (
+        "https://a:hunter2@x/y\nhttps://b:hunter2@x/y",
+        "zip://x::https::////u:hunter2@x/y",
+    ):
+        assert "hunter2" not in shown(url)
     names = ["sub-" + "1" * 5000, "sub-10", "sub-2"]
     assert sorted(names, key=natural_key) == names[::-1]
 
