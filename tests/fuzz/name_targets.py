@@ -149,7 +149,7 @@ def of_url(data: bytes) -> str:
     text = os.fsdecode(data)
     said = shown(text)
     # a mutation may have made something else of what was behind the question mark
-    if is_url(text) and re.search(f"(?<!:):{SECRET}@", said):
+    if is_url(text) and re.search(f"/[^/@]*:{SECRET}@", said):
         raise Wrong(f"shown as {said!r}")
     secrets_of(text, {})
     # a chain of web addresses is asked at once; the others when something is read
