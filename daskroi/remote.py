@@ -98,7 +98,7 @@ def filesystem(
         ) from error
     except (ValueError, TypeError) as error:
         unknown = "not known" in str(error).lower()
-        reason = f"protocol {protocol}:// is not known" if unknown else one_line(error)
+        reason = f"protocol {shown(f'{protocol}://')} is not known" if unknown else one_line(error)
     except OSError as error:  # of a chain, such as zip://…::https://…, the outer link is opened
         raise _named(url, given, error, False) from _safe_cause(error, url, given)
     else:

@@ -165,6 +165,7 @@ def test_urls_and_names() -> None:
         "zip://x::https::////u:hunter2@x/y",
     ):
         assert "hunter2" not in shown(url)
+    assert "hunter2" not in said(lambda: as_file("https:/me:hunter2@x/memory://y/x.nii"))
     names = ["sub-" + "1" * 5000, "sub-10", "sub-2"]
     assert sorted(names, key=natural_key) == names[::-1]
 
