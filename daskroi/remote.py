@@ -96,7 +96,7 @@ def filesystem(
         raise DaskroiError(
             f"{shown(url)}: reading {protocol}:// needs a package that is not installed. {remedy}"
         ) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:  # the last of options of odd types
         unknown = "not known" in str(error).lower()
         reason = f"protocol {shown(f'{protocol}://')} is not known" if unknown else one_line(error)
     except OSError as error:  # of a chain, such as zip://…::https://…, the outer link is opened
