@@ -112,7 +112,7 @@ def one_line(error: BaseException) -> str:
 
     Examples
     --------
-    >>> one_line(OSError("Access denied.\n  See the log."))
+    >>> one_line(OSError("Access denied.\\n  See the log."))
     'Access denied. See the log'
     """
     return " ".join(str(error).split()).rstrip(".")
@@ -123,8 +123,8 @@ def printable(text: str) -> str:
 
     Examples
     --------
-    >>> printable("a\nb")
-    'a\\nb'
+    >>> printable("a\\nb")
+    'a\\\\nb'
     """
     if text.isprintable():
         return text

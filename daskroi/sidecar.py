@@ -117,7 +117,7 @@ def fingerprints(
     >>> fingerprints({"image": "gone.nii"})
     Traceback (most recent call last):
         ...
-    daskroi.errors.DaskroiNotFoundError: ...gone.nii: cannot be found (No such file or directory).
+    daskroi.errors.DaskroiNotFoundError: ...gone.nii: cannot be found (No such file or directory)...
     """
     given = {role: _listed(paths) for role, paths in inputs.items() if paths is not None}
     options = StorageOptions(storage_options)

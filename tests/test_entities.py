@@ -242,7 +242,7 @@ def test_filter_files(tmp_path):
         Selection.of({}, path)
     with pytest.raises(DaskroiNotFoundError, match="no such file"):
         Selection.of({}, tmp_path / "none.json")
-    with pytest.raises(DaskroiError, match="cannot be read"):
+    with pytest.raises(DaskroiError, match="is a folder"):
         Selection.of({}, tmp_path)
     with pytest.warns(DaskroiWarning, match="no entry 'bold'"):
         Selection.of({}, {"t1w": {"session": "x"}})

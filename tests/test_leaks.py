@@ -216,11 +216,16 @@ def test_nothing_is_left(here, request, way):
     for _ in range(once):  # pools of threads that Dask and fsspec keep are full
         WAYS[way](here)
     check_few_streams(here.folder)
-    before = Held.now()
-    for _ in range(once):
-        WAYS[way](here)
-    check_few_streams(here.folder)
-    assert settled(before) == {}
+    more: dict[str, Any] = {}
+    for _ in range(3):  # a pool starts its threads as they are wanted, up to 6: a leak has no end
+        before = Held.now()
+        for _ in range(once):
+            WAYS[way](here)
+        check_few_streams(here.folder)
+        more = settled(before)
+        if set(more) - {"threads"} or not more:
+            break
+    assert more == {}
 
 
 def check_few_streams(folder: Path) -> None:
