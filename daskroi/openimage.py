@@ -81,7 +81,9 @@ def open_image(
     -----
     A gzip stream reads only from the front, so without an index chunks of a ``.nii.gz`` are cheap
     in order and dear out of order, which is how Dask computes them. `extract` recognises an image
-    that is still what was opened and streams it.
+    that is still what was opened and streams it. A process keeps a few of its last streams open
+    where they stand (two, and four with an index): a file that is deleted meanwhile takes room
+    until they go.
 
     Examples
     --------

@@ -161,9 +161,9 @@ def local_path(path: str | os.PathLike[str]) -> str:
         # it would be the current folder, and comes of a shell's variable that is not set
         raise DaskroiError("A path is empty. Give a path or URL; the current folder is '.'.")
     if "\0" in text:
-        raise DaskroiError(
-            f"{shown(text)!r}: no path has a NUL character in it. Check where it is from."
-        )
+        # damaged as it is, what stands before an @ may be a password
+        bare = re.sub(r"[^/]*@", "", shown(text))
+        raise DaskroiError(f"{bare!r}: no path has a NUL character in it. Check where it is from.")
     if not text.startswith("file://"):
         return text
     from urllib.request import url2pathname

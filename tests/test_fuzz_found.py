@@ -185,3 +185,9 @@ def test_damage_is_found_whatever_follows_the_image(tmp_path: Path) -> None:
     ]
     for way in ways:
         assert "gzip" in said(way)
+
+
+def test_a_damaged_url_shows_no_password() -> None:
+    with pytest.raises(DaskroiError, match="NUL character") as caught:
+        dr.open_image("s3:hunter2secret@bucket//x\0.nii")
+    assert "hunter2" not in str(caught.value)
