@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Terminated", "at_once", "exit_code", "interruptible", "until_then"]
+__all__ = ["Terminated", "at_once", "exit_code", "handlers_kept", "interruptible", "until_then"]
 
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 LINE = b"Interrupted: nothing partial was left.\n"
@@ -58,6 +58,30 @@ def _no_more() -> None:
 def _again(number: int) -> None:
     time.sleep(0.01)  # until the callback has returned
     os.kill(os.getpid(), number)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Undo, at the end of ``with``, what an import does to the handlers of both signals.
+
+    dask-jobqueue (0.9) has Ctrl-C call ``sys.exit()`` from its import on: a script that was
+    interrupted would have exit code 0, and a notebook would lose its kernel.
+
+    Examples
+    --------
+    >>> before = signal.getsignal(signal.SIGINT)
+    >>> with handlers_kept():
+    ...     _ = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    >>> signal.getsignal(signal.SIGINT) == before
+    True
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -23,6 +24,7 @@ from distributed.utils import get_ip
 
 from daskroi.engines import PROFILE, Engine, Wanted, check_names
 from daskroi.errors import DaskroiError
+from daskroi.interrupt import handlers_kept
 
 __all__ = ["JobKeeper", "own_address", "start_slurm"]
 
@@ -41,9 +43,11 @@ def start_slurm(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
     and workers listen only on the network between them, and only to holders of certificates made
     for this cluster: whoever else can send a task to a worker runs code as you.
     """
-    from dask_jobqueue import SLURMCluster
-    from dask_jobqueue.core import Job, JobQueueCluster
-    from dask_jobqueue.slurm import SLURMJob
+    _main_thread()
+    with handlers_kept():
+        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.core import Job, JobQueueCluster
+        from dask_jobqueue.slurm import SLURMJob
 
     check_names("slurm", options, SLURMCluster, JobQueueCluster, SLURMJob, Job)
     given = {
@@ -116,6 +120,16 @@ def start_slurm(wanted: Wanted, options: dict[str, Any], owned: ExitStack) -> En
         return bool(known) and not _squeue(known)
 
     return Engine(cluster=cluster, clue=clue, dead=dead)
+
+
+def _main_thread() -> None:
+    """Say what importing dask-jobqueue elsewhere would say with "signal only works in main ..."."""
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if elsewhere and "dask_jobqueue" not in sys.modules:
+        raise DaskroiError(
+            "slurm: connect was called in a thread, where dask-jobqueue cannot be imported. "
+            "Call it in the main thread, or import dask_jobqueue there first."
+        )
 
 
 class JobKeeper(Adaptive):

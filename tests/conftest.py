@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,17 @@ def browser() -> Iterator[Any]:
     """A browser without a network."""
     with browsers.chromium() as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def handlers_stay() -> Iterator[None]:
+    """A library that takes Ctrl-C over takes it from whoever uses daskroi."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    changed = [number for number, was in before.items() if signal.getsignal(number) is not was]
+    for number in changed:
+        signal.signal(number, before[number])
+    assert not changed
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ import pytest
 
 import daskroi
 from daskroi.cluster import connect
+from daskroi.interrupt import handlers_kept
 
 pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).parents[1]
@@ -377,7 +378,8 @@ def test_jobqueue_yaml_has_only_what_jobqueue_knows() -> None:
     import distributed
     import yaml
 
-    jobqueue = pytest.importorskip("dask_jobqueue")
+    with handlers_kept():
+        jobqueue = pytest.importorskip("dask_jobqueue")
     given = yaml.safe_load((DEPLOY / "slurm/jobqueue.yaml").read_text())
     for module, key in ((jobqueue, "jobqueue"), (distributed, "distributed")):
         shipped = yaml.safe_load((Path(module.__file__).parent / f"{key}.yaml").read_text())

@@ -9,6 +9,7 @@ there: until then a signal ends Python in Python's own way, with a traceback for
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -269,17 +270,20 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     runs = find_runs(folder + "/in")
     told = dict(progress=False)
+    # imports what cohorts import: Python cannot import again what was interrupted in the middle
+    atlas = cohorts.atlas()
+    extract_cohort(runs[:1], atlas, sys.argv[2] + "first", client="threads", **told)
     with dr.connect("local", n_workers=1, threads_per_worker=1) as client:
         for where, out in ((client, "c"), ("threads", "t")):
             timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
             timer.start()
             try:
-                extract_cohort(runs, cohorts.atlas(), sys.argv[2] + out, client=where, **told)
+                extract_cohort(runs, atlas, sys.argv[2] + out, client=where, **told)
                 while True:
                     time.sleep(0.01)
             except KeyboardInterrupt:
                 print("interrupted", client.status)
-            done = extract_cohort(runs, cohorts.atlas(), sys.argv[2] + out, client=where, **told)
+            done = extract_cohort(runs, atlas, sys.argv[2] + out, client=where, **told)
             print(done.done + done.skipped, done.failed)
         timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
         ts = dr.extract(folder + "/run_bold.nii.gz", folder + "/atlas.nii.gz")
@@ -304,3 +308,37 @@ def test_a_script_goes_on_with_its_client(commands, tmp_path):
     expected = ["interrupted running", "12 0"] * 2 + [f"interrupted ({FRAMES}, 19)"]
     assert done.stdout.splitlines() == expected, done.stderr
     assert cohorts.outputs_of(tmp_path / "out-c") == cohorts.outputs_of(tmp_path / "out-t")
+
+
+JOBQUEUE = """
+import signal, sys, threading
+import daskroi as dr
+
+def asked():
+    try:
+        dr.connect("slurm", threads_per_worker=1, memory="1GB", shared_temp_directory=sys.argv[1])
+    except dr.DaskroiError as error:
+        print(error)
+
+if __name__ == "__main__":
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=asked)
+    thread.start()
+    thread.join()
+    asked()
+    print(signal.getsignal(signal.SIGINT) is before, "dask_jobqueue.runner" in sys.modules)
+"""
+
+
+def test_jobqueue_does_not_take_ctrl_c(tmp_path):
+    if importlib.util.find_spec("dask_jobqueue") is None:  # imported, it would do it to us
+        pytest.skip("needs dask-jobqueue")
+    (tmp_path / "script.py").write_text(JOBQUEUE)
+    done = subprocess.run(
+        [sys.executable, "script.py", str(tmp_path)], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=True, env=os.environ | {"PATH": str(tmp_path)},
+    )  # fmt: skip
+    in_thread, in_main, handlers = done.stdout.splitlines()
+    assert in_thread.startswith("slurm: connect was called in a thread")
+    assert "there is no scontrol here" in in_main
+    assert handlers == "True True"
