@@ -22,6 +22,12 @@ settings.register_profile(
 settings.load_profile("daskroi")
 
 
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and have all that tests start hear it: ``pytest &`` in a script does not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():  # type: ignore[no-untyped-def]
     """With ``DASKROI_NO_SKIP``, as in CI, a part that is missing is a failure, not a skip."""
