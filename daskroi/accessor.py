@@ -50,9 +50,9 @@ class RoiAccessor:
     @property
     def t_r(self) -> float | None:
         """Seconds between volumes; None when not known, or not the same everywhere."""
-        from daskroi.image import t_r_of
+        from daskroi.image import repetition_of
 
-        return t_r_of(self._image)[0]
+        return repetition_of(self._image).seconds
 
     def extract(self, atlas: Any, **options: Any) -> xr.DataArray | dict[str, xr.DataArray]:
         """Region time series; parameters and result of `daskroi.extract`."""

@@ -45,7 +45,8 @@ class NiftiBackend(BackendEntrypoint):
         file: Any = as_file(os.fspath(filename_or_obj), storage_options)
         voxels, attrs = _Voxels(file), {"source": file.url}
         values = indexing.LazilyIndexedArray(voxels)
-        image = make_image(values, file.grid, t_r=file.t_r, t_r_source=file.t_r_source, attrs=attrs)
+        t_r, source = file.repetition.seconds, file.repetition.source
+        image = make_image(values, file.grid, t_r=t_r, t_r_source=source, attrs=attrs)
         best = {} if file.n_time is None else default_chunks(file)
         chunks = {str(d): min(best.get(d, n), n) for d, n in image.sizes.items()}
         # the file, for `as_stored_file`: what is untouched can be streamed

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from daskroi.errors import DaskroiError, warn
+from daskroi.errors import DaskroiError
 from daskroi.grid import Grid
+from daskroi.repetition import RepetitionTime, choose_t_r
 
 if TYPE_CHECKING:
     import nibabel as nib
 
 __all__ = [
     "checked_offset",
-    "choose_t_r",
     "header_description",
     "header_fields",
     "parse_header",
-    "plausible_t_r",
 ]
-
-# divided by, not multiplied with: 2530 * 1e-3 is 2.5300000000000002
-UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
 
 # of an axis; NIfTI-2 may promise 10^18, and times alone would fill the memory
 LONGEST = 10**8
-
-
-def plausible_t_r(t_r: float) -> bool:
-    """Whether a TR can be meant in seconds: 0.01 s to 30 s."""
-    return 0.01 <= t_r <= 30
 
 
 def parse_header(head: bytes, url: str, unit: str = "bytes") -> nib.Nifti1Header:
@@ -82,7 +72,7 @@ def parse_header(head: bytes, url: str, unit: str = "bytes") -> nib.Nifti1Header
 def header_fields(
     header: nib.Nifti1Header,
     url: str,
-    sidecar: Callable[[], tuple[float, str] | None] = lambda: None,
+    sidecar: Callable[[], RepetitionTime | None] = lambda: None,
 ) -> dict[str, Any]:
     """What a header says, checked, as the fields of an `ImageFile`.
 
@@ -92,21 +82,18 @@ def header_fields(
     url : str
         For error messages.
     sidecar : function
-        Asked, if the image is a run, for (t_r, path) of a JSON sidecar, which comes before the
-        header; or None.
+        Asked, if the image is a run, for what a JSON sidecar says; it comes before the header.
     """
     shape, dtype = _checked_shape(url, header), _checked_dtype(url, header)
     slope, inter = _checked_scaling(url, header)
     run = len(shape) == 4
-    t_r, t_r_source = choose_t_r(url, header, sidecar()) if run else (None, "")
     return {
         "grid": Grid.make(shape[2::-1], _checked_affine(url, header), url),
         "n_time": shape[3] if run else None,
         "dtype": dtype.str,
         "slope": slope,
         "inter": inter,
-        "t_r": t_r,
-        "t_r_source": t_r_source,
+        "repetition": choose_t_r(url, header, sidecar()) if run else RepetitionTime(),
         "description": header_description(header),
     }
 
@@ -204,42 +191,6 @@ def _checked_scaling(url: str, header: nib.Nifti1Header) -> tuple[float, float]:
         ) from error
     # None is NIfTI's "not scaled"
     return (1.0 if slope is None else float(slope)), (0.0 if inter is None else float(inter))
-
-
-def choose_t_r(
-    url: str, header: Any, sidecar: tuple[float, str] | None = None
-) -> tuple[float | None, str]:
-    """The sidecar's repetition time, else the header's with its unit, if plausible; and whose."""
-    found = [] if sidecar is None else [sidecar]
-    unit, raw = "unknown", 0.0
-    # other formats have neither field; KeyError also for unit codes that NIfTI does not define
-    with suppress(KeyError, AttributeError, TypeError, ValueError, IndexError):
-        raw = float(header["pixdim"][4])
-        unit = header.get_xyzt_units()[1]
-    if raw > 0 and unit in UNITS_PER_SECOND:  # zero is "not said"; Hz and ppm are not times
-        # pixdim is float32: 0.72 would come out as 0.7200000286
-        found.append((float(f"{raw:.7g}") / UNITS_PER_SECOND[unit], "header"))
-    plausible = [f for f in found if plausible_t_r(f[0])]
-    if len(plausible) == 2 and not math.isclose(plausible[0][0], plausible[1][0], rel_tol=1e-3):
-        warn(
-            f"{url}: the header says TR {plausible[1][0]:g} s and {plausible[0][1]} says "
-            f"{plausible[0][0]:g} s; the sidecar's is used. Pass t_r to settle it."
-        )
-    if plausible:
-        if sidecar is not None and not plausible_t_r(sidecar[0]):
-            warn(
-                f"{url}: {sidecar[1]} says {sidecar[0]:g} s, which is not a plausible TR; the "
-                f"header's {plausible[0][0]:g} s is used. Pass t_r to settle it."
-            )
-        return plausible[0]
-    if found:
-        t_r, where = found[0]
-        hint = (
-            f" It looks like milliseconds: t_r={t_r / 1e3:g}." if plausible_t_r(t_r / 1e3) else ""
-        )
-        where = "the header" if where == "header" else where
-        return None, f"{where} says {t_r:g} s, which is not a plausible TR.{hint}"
-    return None, "neither header nor JSON sidecar gives one"
 
 
 def header_description(header: Any) -> str:

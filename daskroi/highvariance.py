@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from daskroi.compcor import SquareSums, high_variance, high_variance_components
 from daskroi.errors import DaskroiError, brief, check_flag
-from daskroi.image import TIME, grid_of, t_r_of, time_coordinate
+from daskroi.image import TIME, grid_of, repetition_of, time_coordinate
 from daskroi.openimage import as_file, open_image
 from daskroi.placement import load_mask
 
@@ -114,10 +114,9 @@ def high_variance_confounds(
     values = da.from_delayed(
         found, (n_time, min(n_confounds, n_time)), dtype=np.float64, meta=np.empty((0, 0))
     )
-    t_r, source = t_r_of(run)
     return xr.DataArray(
         values,
-        {TIME: time_coordinate(n_time, t_r, source)},
+        {TIME: time_coordinate(n_time, repetition_of(run))},
         (TIME, "confound"),
         name="high_variance_confounds",
         attrs={"percentile": percentile, "source": str(run.attrs.get("source", ""))},

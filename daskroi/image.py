@@ -18,11 +18,22 @@ import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief
 from daskroi.grid import Grid
+from daskroi.repetition import RepetitionTime
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DIMS", "SPACE", "TIME", "as_dims", "grid_of", "make_image", "t_r_of", "time_coordinate"]
+__all__ = [
+    "DIMS",
+    "SPACE",
+    "TIME",
+    "as_dims",
+    "declared_t_r",
+    "grid_of",
+    "make_image",
+    "repetition_of",
+    "time_coordinate",
+]
 
 TIME = "time"
 SPACE = ("z", "y", "x")
@@ -30,12 +41,13 @@ DIMS = (TIME, *SPACE)
 
 
 def time_coordinate(
-    n_time: int, t_r: float | None, source: str = ""
+    n_time: int, repetition: RepetitionTime
 ) -> tuple[str, np.ndarray, dict[str, Any]]:
     """Frame times for xarray: seconds where the TR is known, frame numbers where it is not."""
+    t_r = repetition.seconds
     if t_r is None:
         return TIME, np.arange(n_time), {"units": "frame"}
-    attrs = {"units": "s", "t_r": t_r, "t_r_source": source}
+    attrs = {"units": "s", "t_r": t_r, "t_r_source": repetition.source}
     return TIME, np.arange(n_time) * t_r, attrs
 
 
@@ -115,7 +127,7 @@ def make_image(
     coords: dict[str, Any] = {d: np.arange(n) for d, n in zip(SPACE, grid.shape, strict=True)}
     coords["affine"] = json.dumps(grid.affine)
     if TIME in dims:
-        coords[TIME] = time_coordinate(values.shape[0], t_r, t_r_source)
+        coords[TIME] = time_coordinate(values.shape[0], RepetitionTime(t_r, t_r_source))
     image = xr.DataArray(values, coords, dims, attrs=attrs)
     image.name = name  # without a name, xarray would take Dask's, a hash
     return image
@@ -204,27 +216,31 @@ def _check_seconds(t_r: Any) -> None:
         raise DaskroiError(f"t_r={brief(t_r)} is not a positive number of s. Give that, or None.")
 
 
-def t_r_of(image: xr.DataArray) -> tuple[float | None, str]:
-    """Seconds between the image's volumes and where that is from; (None, "") when not known.
+def declared_t_r(time: xr.DataArray) -> RepetitionTime:
+    """What the attributes of a ``time`` coordinate say, whichever frames are left of it."""
+    said = time.attrs.get("t_r") if time.attrs.get("units") == "s" else None
+    # attributes may be anything
+    seconds = float(said) if isinstance(said, Real) else None
+    return RepetitionTime(seconds, str(time.attrs.get("t_r_source", "")))
+
+
+def repetition_of(image: xr.DataArray) -> RepetitionTime:
+    """Seconds between the image's volumes, and where that is from.
 
     Read off the ``time`` coordinate, so that every second volume means twice the TR.
     """
     if TIME not in image.coords or image.coords[TIME].attrs.get("units") != "s":
-        return None, ""
-    time = image.coords[TIME]
-    source = str(time.attrs.get("t_r_source", "time coordinate"))
-    values = np.asarray(time.values, dtype=np.float64)
-    said = time.attrs.get("t_r")
-    said = float(said) if isinstance(said, Real) else None  # attributes may be anything
-    if values.size < 2:
-        return said, source
-    steps = np.diff(values)
-    declared = float(steps[0]) if said is None else said
-    # the declared value while it holds: differences of k * TR carry rounding (0.8000000000000007)
-    t_r = declared if np.allclose(steps, declared, rtol=1e-6, atol=0) else float(np.median(steps))
-    if t_r <= 0 or not np.allclose(steps, t_r, rtol=1e-3, atol=0):
-        return None, ""
-    return t_r, source
+        return RepetitionTime()
+    said = declared_t_r(image.coords[TIME])
+    t_r = said.seconds
+    steps = np.diff(np.atleast_1d(np.asarray(image.coords[TIME].values, dtype=np.float64)))
+    if steps.size:
+        # the declared value while it holds: differences of k * TR carry rounding (0.8000000000007)
+        t_r = float(steps[0]) if t_r is None else t_r
+        t_r = t_r if np.allclose(steps, t_r, rtol=1e-6, atol=0) else float(np.median(steps))
+    if t_r is None or t_r <= 0 or not np.allclose(steps, t_r, rtol=1e-3, atol=0):
+        return RepetitionTime()
+    return RepetitionTime(t_r, said.source or "time coordinate")
 
 
 def as_dims(image: xr.DataArray) -> xr.DataArray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.grid import Grid
+from daskroi.repetition import RepetitionTime
 
 __all__ = ["Box", "ImageFile", "StreamEndedError", "current_watchers", "watch_slabs"]
 
@@ -63,10 +64,8 @@ class ImageFile(ABC):
         As stored, with byte order, for example ``"<i2"``.
     slope, inter : float
         Physical value = slope * stored + inter.
-    t_r : float or None
-        Seconds between volumes, if a header or sidecar gives a plausible one.
-    t_r_source : str
-        Where ``t_r`` is from; or why there is none.
+    repetition : RepetitionTime
+        Between volumes, if a header or sidecar gives a plausible one.
     description : str
         The header's free text (``descrip aux_file intent_name``), which may name a template.
     """
@@ -76,8 +75,7 @@ class ImageFile(ABC):
     dtype: str
     slope: float = 1.0
     inter: float = 0.0
-    t_r: float | None = None
-    t_r_source: str = ""
+    repetition: RepetitionTime = field(default_factory=RepetitionTime)
     description: str = ""
 
     @property

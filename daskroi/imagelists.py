@@ -322,12 +322,13 @@ def _cleaned(
     from daskroi.confounds import read_confounds
     from daskroi.image import time_coordinate
     from daskroi.recipe import Recipe
+    from daskroi.repetition import RepetitionTime
     from daskroi.steps import CleanSteps
 
     runs = options.get("runs")
     recipe = Recipe.make(**{k: v for k, v in options.items() if k != "runs"})
-    n_time = len(images.images)
-    series = series.assign_coords(time=time_coordinate(n_time, recipe.t_r, "argument"))
+    n_time, given = len(images.images), RepetitionTime(recipe.t_r, "argument")
+    series = series.assign_coords(time=time_coordinate(n_time, given))
     steps = recipe.steps(recipe.t_r)
     names: Sequence[str] = ()
     if confounds is not None:

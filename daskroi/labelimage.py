@@ -195,9 +195,9 @@ def sparse_maps(volumes: Iterable[NDArray[Any]], shape: tuple[int, int, int]) ->
 def _read_file(
     image: Any, header: Any, check: Check, storage_options: dict[str, Any] | None = None
 ) -> LabelImage | MapsImage:
-    from daskroi.header import choose_t_r
     from daskroi.nifti import read_sidecar_t_r
     from daskroi.openimage import as_file
+    from daskroi.repetition import choose_t_r
 
     file = as_file(image, storage_options)
     if file is None:  # a nibabel image in memory
@@ -207,13 +207,13 @@ def _read_file(
         source = image.get_filename()
         if stored.ndim == 4:
             sidecar = read_sidecar_t_r(source or "")
-            check(culprit, len(stored), choose_t_r(culprit, header, sidecar)[0])
+            check(culprit, len(stored), choose_t_r(culprit, header, sidecar).seconds)
         named = _short_name(source) if source else "atlas", culprit, source
         return _labels_or_maps(stored, grid, *named, template_of(source or "", header))
     url = file.url
     template = template_of(url, header if header is not None else file.description)
     if file.frames > 1:
-        check(url, file.frames, file.t_r)
+        check(url, file.frames, file.repetition.seconds)
         index = sparse_maps(_physical(file), file.grid.shape)
         return MapsImage(index, file.grid, _short_name(url), url, url, template)
     # slabs, not read: front to back, the inflater compares the checksum at the end
@@ -230,7 +230,7 @@ def _physical(file: ImageFile) -> Iterator[NDArray[Any]]:
 
 
 def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
-    from daskroi.image import SPACE, TIME, grid_of, t_r_of
+    from daskroi.image import SPACE, TIME, grid_of, repetition_of
     from daskroi.openimage import as_stored_file, values_of
 
     grid = grid_of(image)
@@ -249,7 +249,7 @@ def _read_array(image: xr.DataArray, check: Check) -> LabelImage | MapsImage:
         volume = read.isel({TIME: 0}) if TIME in image.dims else read
         values = np.asarray(volume.transpose(*SPACE).data)
         return _labels_or_maps(_volumes(values, culprit), grid, name, culprit, source, template)
-    check(str(source or culprit), frames, t_r_of(image)[0])
+    check(str(source or culprit), frames, repetition_of(image).seconds)
     file = as_stored_file(image)
     # of a file front to back: chunks of a .nii.gz are dear out of order
     volumes = _physical(file) if file else _blocks(image.transpose(TIME, *SPACE), culprit)

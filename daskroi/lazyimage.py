@@ -65,8 +65,8 @@ def lazy_image(
     return make_image(
         array,
         file.grid,
-        t_r=file.t_r,
-        t_r_source=file.t_r_source,
+        t_r=file.repetition.seconds,
+        t_r_source=file.repetition.source,
         name=name,
         attrs={"source": file.url},
     )

@@ -17,6 +17,7 @@ from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.inflate import MOST_BEHIND, fill, skip
 from daskroi.jsontext import from_json
+from daskroi.repetition import RepetitionTime
 from daskroi.urls import is_url, shown
 
 __all__ = ["NiftiFile", "read_sidecar_t_r"]
@@ -173,10 +174,8 @@ class NiftiFile(ImageFile):
         return replace(self, source=replace(self.source, most=self._end + MOST_BEHIND))
 
 
-def read_sidecar_t_r(
-    url: str, options: Mapping[str, Any] | None = None
-) -> tuple[float, str] | None:
-    """RepetitionTime of an image's JSON sidecar in s, and the sidecar's path; None without one."""
+def read_sidecar_t_r(url: str, options: Mapping[str, Any] | None = None) -> RepetitionTime | None:
+    """What an image's JSON sidecar says; None if there is none, or it does not say."""
     ending = next((e for e in (".nii.gz", ".nii.zarr", ".nii") if url.endswith(e)), "")
     # a signed URL (it ends in its signature) is of one file, and an image in memory has no name
     sidecar = url.removesuffix(ending) + ".json"
@@ -194,7 +193,7 @@ def read_sidecar_t_r(
         t_r = said.get("RepetitionTime") if isinstance(said, dict) else None
         if isinstance(t_r, bool | list | dict):
             raise ValueError(f"RepetitionTime is {brief(t_r)}, not a number of s")
-        return None if t_r is None else (float(t_r), shown(sidecar))
+        return None if t_r is None else RepetitionTime(float(t_r), shown(sidecar))
     except (ValueError, OverflowError) as error:
         raise DaskroiError(
             f"{shown(sidecar)}: no repetition time can be read from it ({error}). "

@@ -10,7 +10,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError, warn
 from daskroi.grid import Grid
-from daskroi.image import TIME, as_dims, grid_of, t_r_of
+from daskroi.image import TIME, as_dims, grid_of, repetition_of
 from daskroi.templates import template_of
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _set_time(header: Nifti1Header, image: xr.DataArray) -> None:
     if TIME not in image.dims:
         header.set_xyzt_units("mm")
         return
-    t_r, _ = t_r_of(image)
+    t_r = repetition_of(image).seconds
     seconds = TIME in image.coords and image[TIME].attrs.get("units") == "s"
     if t_r is None and seconds and image.sizes[TIME] > 1:
         warn(

@@ -11,13 +11,14 @@ import numpy as np
 from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, one_line
 from daskroi.grid import Grid
-from daskroi.header import choose_t_r, header_description
+from daskroi.header import header_description
 from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nested import scheduler_here
 from daskroi.nifti import NiftiFile, read_sidecar_t_r
 from daskroi.paths import stem_of
+from daskroi.repetition import RepetitionTime, choose_t_r
 from daskroi.unsaid import kept_warnings
 from daskroi.urls import checked_path, is_url, local_path, shown
 
@@ -260,7 +261,6 @@ def _of_proxy(image: Any) -> NiftiFile | None:
     shape, grid = _nibabel_grid(image, source.url, dtype)
     run = len(shape) == 4
     sidecar = read_sidecar_t_r(source.url) if run else None
-    t_r, t_r_source = choose_t_r(source.url, image.header, sidecar) if run else (None, "")
     return NiftiFile(
         source=source,
         grid=grid,
@@ -269,8 +269,7 @@ def _of_proxy(image: Any) -> NiftiFile | None:
         offset=int(proxy.offset),
         slope=float(proxy.slope),
         inter=float(proxy.inter),
-        t_r=t_r,
-        t_r_source=t_r_source,
+        repetition=choose_t_r(source.url, image.header, sidecar) if run else RepetitionTime(),
         description=header_description(image.header),
     ).checked()
 
@@ -307,11 +306,10 @@ def _in_memory(image: Any, chunks: Any, name: str | None) -> xr.DataArray:
     values = values.reshape(shape).T
     if values.dtype == bool:
         values = values.view(np.uint8)
-    t_r, t_r_source = choose_t_r("", image.header) if len(shape) == 4 else (None, "")
+    found = choose_t_r("", image.header)  # `make_image` has no use for it in 3D
     wanted = checked_chunks(values.shape, values.dtype, chunks)
-    return make_image(
-        da.from_array(values, chunks=wanted), grid, t_r=t_r, t_r_source=t_r_source, name=name
-    )
+    lazy = da.from_array(values, chunks=wanted)
+    return make_image(lazy, grid, t_r=found.seconds, t_r_source=found.source, name=name)
 
 
 def as_stored_file(image: xr.DataArray) -> ImageFile | None:

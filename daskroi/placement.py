@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from daskroi.atlas import Atlas
 from daskroi.errors import DaskroiError, some, warn
 from daskroi.grid import Grid, centres_inside, resample_nearest
-from daskroi.image import TIME, grid_of, t_r_of
+from daskroi.image import TIME, grid_of, repetition_of
 from daskroi.labelimage import run_like
 from daskroi.openimage import open_run, values_of
 from daskroi.regions import RegionIndex
@@ -122,7 +122,7 @@ def load_mask(mask: Any, storage_options: Mapping[str, Any] | None = None) -> Ma
     source = str(image.attrs.get("source", image.name or "the mask"))
     frames = image.sizes.get(TIME, 1)
     # before its voxels are read: they may be those of a whole run
-    if frames > 1 and (why := run_like(source, frames, t_r_of(image)[0])):
+    if frames > 1 and (why := run_like(source, frames, repetition_of(image).seconds)):
         raise DaskroiError(
             f"{source}: looks like a run, not a mask ({why}). Give the mask of this run."
         )

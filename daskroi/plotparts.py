@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.image import declared_t_r
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -285,7 +286,7 @@ def frames_of(series: xr.DataArray, censored: Any = None) -> Frames:
     step = float(gaps.min()) if gaps.size else 1.0
     if gaps.size and gaps.max() > 1.001 * step and time is not None:
         # with every second frame censored somewhere, the smallest gap may still be two frames
-        step = float(time.attrs.get("t_r", step))
+        step = declared_t_r(time).seconds or step
     if gaps.size and gaps.min() <= 0:  # runs in a row, each beginning at 0
         values, step, label = np.arange(n_time), 1.0, "frame"
     frames = np.rint((values - values[0]) / step).astype(np.intp)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.image import declared_t_r
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,10 +134,9 @@ def frame_axis(ts: xr.DataArray, n_frames: int | None = None) -> FrameAxis:
         values, time = np.arange(length), None  # dates and the like: counted
     values = values.astype(np.float64)
     unit = "s" if time is not None and time.attrs.get("units") == "s" else "frame"
-    t_r = None if time is None or unit != "s" else time.attrs.get("t_r")
+    t_r = None if time is None else declared_t_r(time).seconds
     if unit == "s" and t_r is None:
         t_r = _shortest_step(np.diff(values))
-    t_r = None if t_r is None else float(t_r)
     every = 1.0 if unit == "frame" else t_r
     if every is None or not every > 0:
         return FrameAxis(values, np.arange(length), unit, None)
@@ -149,9 +149,7 @@ def frame_axis(ts: xr.DataArray, n_frames: int | None = None) -> FrameAxis:
             f"The series has frame {int(kept.max())} (from 0), and n_frames={total}. Give the "
             "number of frames of the run before censoring."
         )
-    return FrameAxis(
-        np.arange(total) * float(every), kept, unit, None if t_r is None else float(t_r)
-    )
+    return FrameAxis(np.arange(total) * every, kept, unit, t_r)
 
 
 def _shortest_step(steps: Floats) -> float | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from daskroi.atlas import Atlas
 from daskroi.grid import Grid, resample_nearest
-from daskroi.image import TIME, grid_of, t_r_of
+from daskroi.image import TIME, grid_of, repetition_of
 from daskroi.openimage import as_file, open_image
 from daskroi.regions import RegionIndex
 from daskroi.reportviews import Slices, index_volume
@@ -93,7 +93,13 @@ def read_picture(image: Any, storage_options: Mapping[str, Any] | None = None) -
     template = template_of(source) or (template_of(file.description) if file is not None else None)
     caption = "" if n_frames is None else f"Frame {frame} of 0 to {n_frames - 1}"
     return Picture(
-        _volume(run, file, frame), grid_of(run), caption, source, n_frames, t_r_of(run)[0], template
+        _volume(run, file, frame),
+        grid_of(run),
+        caption,
+        source,
+        n_frames,
+        repetition_of(run).seconds,
+        template,
     )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daskroi.image import declared_t_r
+from daskroi.repetition import same_t_r
 from daskroi.reportdata import recipe_of
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def doubts(
             "with RepetitionTime."
         )
     there = None if picture is None else picture.t_r
-    if there and frames.t_r and not np.isclose(there, frames.t_r, rtol=1e-3, atol=0):
+    if not same_t_r(there, frames.t_r):
         found.append(
             f"The series have a repetition time of {frames.t_r:g} s, the image says {there:g} s."
         )
@@ -133,7 +135,7 @@ def provenance_of(
     ts: xr.DataArray | None, atlas: AnyAtlas | None, picture: Picture | None
 ) -> dict[str, str]:
     attrs: Mapping[Any, Any] = {} if ts is None else ts.attrs
-    time = None if ts is None or "time" not in ts.coords else ts.coords["time"].attrs
+    time = None if ts is None else ts.coords.get("time")
     found = {
         "image": (picture.source if picture is not None else "") or attrs.get("source", ""),
         "image grid": "" if picture is None else picture.grid.describe(),
@@ -142,7 +144,7 @@ def provenance_of(
         else attrs.get("atlas_source", ""),
         "atlas hash": atlas.hash if atlas is not None else attrs.get("atlas_hash", ""),
         "mask": attrs.get("mask", ""),
-        "repetition time from": "" if time is None else time.get("t_r_source", ""),
+        "repetition time from": "" if time is None else declared_t_r(time).source,
         "resampling and smoothing": attrs.get("spatial", ""),
         "extracted by": f"daskroi {attrs['daskroi_version']}" if "daskroi_version" in attrs else "",
     }

@@ -16,6 +16,7 @@ import numpy as np
 
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.image import declared_t_r
 from daskroi.jsontext import from_json
 from daskroi.remote import identify
 from daskroi.targets import as_target, read_text
@@ -307,17 +308,18 @@ def _timing(result: xr.DataArray, n_frames: int | None) -> dict[str, Any]:
         return {}
     time = result.coords["time"]
     values = np.asarray(time.values, dtype=np.float64)
-    t_r = time.attrs.get("t_r")
+    said = declared_t_r(time)
+    t_r = said.seconds
     timing: dict[str, Any] = {} if n_frames is None else {"NumberOfFrames": n_frames}
     if time.attrs.get("units") == "s":
         if t_r is not None and np.allclose(np.diff(values), t_r, rtol=1e-6, atol=0):
-            timing["RepetitionTime"] = float(t_r)
+            timing["RepetitionTime"] = t_r
             if values.size and values[0] != 0:
                 timing["StartTime"] = float(values[0])
         else:
             timing["VolumeTiming"] = values.tolist()
-        if time.attrs.get("t_r_source"):
-            timing["RepetitionTimeSource"] = str(time.attrs["t_r_source"])
+        if said.source:
+            timing["RepetitionTimeSource"] = said.source
         if t_r is None:
             return timing
         values = np.rint(values / t_r)

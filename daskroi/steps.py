@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, check_flag
+from daskroi.repetition import plausible_t_r, seems_milliseconds
 
 __all__ = ["CleanSteps", "clamp_cutoffs"]
 
@@ -212,17 +213,13 @@ def _number(name: str, value: object) -> float | None:
 
 
 def _check_t_r(t_r: float) -> None:
-    if t_r > 30:
-        # 10 s, long for fMRI, is 10,000 ms; no one means 31 ms
-        if t_r / 1000 <= 30:
-            raise DaskroiError(f"t_r={t_r:g} s looks like milliseconds: pass t_r={t_r / 1000!r}.")
-        raise DaskroiError(
-            f"t_r={t_r:g} s is longer than any volume takes (30 s). Pass the repetition time in s."
-        )
-    if t_r < 0.01:
-        raise DaskroiError(
-            f"t_r={t_r:g} s is shorter than any scan (0.01 s). Pass the repetition time in s."
-        )
+    if plausible_t_r(t_r):
+        return
+    # 10 s, long for fMRI, is 10,000 ms; no one means 31 ms
+    if seems_milliseconds(t_r):
+        raise DaskroiError(f"t_r={t_r:g} s looks like milliseconds: pass t_r={t_r / 1000!r}.")
+    what = "longer than any volume takes (30 s)" if t_r > 30 else "shorter than any scan (0.01 s)"
+    raise DaskroiError(f"t_r={t_r:g} s is {what}. Pass the repetition time in s.")
 
 
 def _butterworth_options(options: object) -> tuple[tuple[str, Any], ...]:

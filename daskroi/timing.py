@@ -1,13 +1,13 @@
-"""When the frames of a run were taken: TR by argument, sidecar or header, and doubts about it."""
+"""When the frames of a run were taken: TR by argument, else the image's, and doubts about it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from daskroi.errors import DaskroiError, warn
-from daskroi.header import plausible_t_r
-from daskroi.image import TIME, t_r_of, time_coordinate
+from daskroi.image import TIME, repetition_of, time_coordinate
 from daskroi.recipe import Recipe
+from daskroi.repetition import RepetitionTime, plausible_t_r, same_t_r
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,15 +21,15 @@ def run_times(
     recipe: Recipe, run: xr.DataArray, file: ImageFile | None
 ) -> tuple[float | None, Any]:
     """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
-    known, source = t_r_of(run)
-    doubt = file.t_r_source if file is not None and file.t_r is None and TIME in run.dims else ""
+    found, n_time = repetition_of(run), run.sizes.get(TIME, 1)
+    known, of_file = found.seconds, RepetitionTime() if file is None else file.repetition
     if recipe.t_r is not None:
-        if known is not None and abs(known - recipe.t_r) > 1e-3 * known:
+        if not same_t_r(known, recipe.t_r):
             warn(
-                f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({source}). "
+                f"t_r={recipe.t_r:g} s, but the image says {known:g} s ({found.source}). "
                 "The argument is used."
             )
-        dim, times, attrs = time_coordinate(run.sizes.get(TIME, 1), recipe.t_r, "argument")
+        dim, times, attrs = time_coordinate(n_time, RepetitionTime(recipe.t_r, "argument"))
         # a part of a run does not start at 0
         first = float(run.coords[TIME][0]) / known if known is not None else 0.0
         return recipe.t_r, (dim, times + first * recipe.t_r, attrs)
@@ -37,16 +37,15 @@ def run_times(
         name = file.url if file is not None else "the image"
         raise DaskroiError(
             f"{name}: filtering needs the repetition time, and "
-            f"{doubt.rstrip('.') or 'the image has none'}. "
-            "Pass t_r in seconds."
+            f"{of_file.reason or 'the image has none'}. Pass t_r in seconds."
         )
-    if known is None and "not a plausible" in doubt:
-        assert file is not None
-        warn(f"{file.url}: {doubt} Time is counted in frames; pass t_r in seconds.")
+    if file is not None and known is None and of_file.seconds is None and of_file.source:
+        warn(f"{file.url}: {of_file.reason}. Time is counted in frames; pass t_r in seconds.")
     if known is not None and not plausible_t_r(known):
         raise DaskroiError(
             f"The time coordinate says a TR of {known:g} s, which is not plausible. "
             "Pass t_r in seconds."
         )
-    n_time = run.sizes.get(TIME, 1)
-    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(n_time, None)
+    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(
+        n_time, found
+    )

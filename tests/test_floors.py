@@ -31,6 +31,7 @@ FLOORS = {
         "operators",
         "recipe",
         "regions",
+        "repetition",
         "resampling",
         "signals",
         "smoothing",
@@ -210,6 +211,7 @@ ARROWS: dict[str, set[str]] = {
     "resampling": {"grid"},
     "signals": {"censor", "filters", "steps"},
     "smoothing": {"grid"},
+    "steps": {"repetition"},
     "weights": {"grid", "regions", "resampling", "smoothing"},
     "atlas": {
         "image",

@@ -115,10 +115,10 @@ def test_json_that_python_takes_gives_no_odd_time(tmp_path: Path) -> None:
     for word, expected in (("NaN", 2.0), ("Infinity", 2.0), ("-1", 2.0), ('1, "x": 1e999', 1.0)):
         image.with_suffix(".json").write_text(f'{{"RepetitionTime": {word}}}')
         with pytest.warns(DaskroiWarning):
-            assert as_file(image).t_r == expected  # type: ignore[union-attr]
+            assert as_file(image).repetition.seconds == expected  # type: ignore[union-attr]
     # of a key that is there twice the last value counts, as everywhere
     image.with_suffix(".json").write_text('{"RepetitionTime": 7, "RepetitionTime": 2}')
-    assert as_file(image).t_r == 2  # type: ignore[union-attr]
+    assert as_file(image).repetition.seconds == 2  # type: ignore[union-attr]
 
 
 TABLES = {

@@ -16,7 +16,8 @@ from images import OBLIQUE, STRAIGHT
 
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
-from daskroi.image import as_dims, grid_of, make_image, t_r_of, time_coordinate
+from daskroi.image import as_dims, grid_of, make_image, repetition_of, time_coordinate
+from daskroi.repetition import RepetitionTime
 
 SHAPE = (5, 6, 7)
 GRID = Grid.make(SHAPE, OBLIQUE)
@@ -117,7 +118,7 @@ def test_survives_netcdf(tmp_path: Any) -> None:
     image().isel(x=slice(None, None, -2)).to_netcdf(path)
     with xr.open_dataarray(path) as back:
         assert grid_of(back) == grid_of(image().isel(x=slice(None, None, -2)))
-        assert t_r_of(back)[0] == 0.72
+        assert repetition_of(back).seconds == 0.72
 
 
 OTHER = Grid.make(SHAPE, STRAIGHT)
@@ -194,7 +195,9 @@ def test_as_dims() -> None:
 
 @pytest.mark.parametrize("t_r", [0.72, 2.0, 0.8, 1.49, 2.53, 0.1, 3.000001])
 def test_t_r_comes_back_exactly(t_r: float) -> None:
-    assert t_r_of(image(1200, t_r, Grid.make((1, 1, 1), np.eye(4)))) == (t_r, "argument")
+    assert repetition_of(image(1200, t_r, Grid.make((1, 1, 1), np.eye(4)))) == RepetitionTime(
+        t_r, "argument"
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,19 +219,19 @@ def test_t_r_comes_back_exactly(t_r: float) -> None:
     ],
 )
 def test_t_r_after_changes(change: Any, expected: float | None) -> None:
-    found, source = t_r_of(change(image()))
-    assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
-    assert bool(source) == (expected is not None)
+    found = repetition_of(change(image()))
+    assert found.seconds == (None if expected is None else pytest.approx(expected, rel=1e-12))
+    assert bool(found.source) == (expected is not None)
 
 
 def test_unknown_t_r_counts_frames() -> None:
     a = image(t_r=None)
     assert a.time.attrs == {"units": "frame"}
     np.testing.assert_array_equal(a.time, np.arange(8))
-    assert t_r_of(a) == (None, "")
+    assert repetition_of(a) == RepetitionTime()
 
 
 def test_time_coordinate_says_where_from() -> None:
-    _, times, attrs = time_coordinate(3, 1.5, "header")
+    _, times, attrs = time_coordinate(3, RepetitionTime(1.5, "header"))
     assert times.tolist() == [0, 1.5, 3]
     assert attrs == {"units": "s", "t_r": 1.5, "t_r_source": "header"}

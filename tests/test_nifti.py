@@ -23,9 +23,9 @@ from images import OBLIQUE, STRAIGHT
 from niftis import nifti_bytes, write
 
 from daskroi.errors import DaskroiError, DaskroiWarning
-from daskroi.header import choose_t_r, plausible_t_r
 from daskroi.imagefile import watch_slabs
 from daskroi.nifti import NiftiFile
+from daskroi.repetition import RepetitionTime, choose_t_r, plausible_t_r
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 RNG = np.random.default_rng(0)
@@ -487,17 +487,17 @@ def test_t_r_of_the_header(
     tmp_path: Path, value: float, units: int, expected: float, version: int
 ) -> None:
     file = opened(tmp_path, pixdim=pixdim(value), xyzt_units=units, version=version)
-    assert (file.t_r, file.t_r_source) == (expected, "header")
+    assert file.repetition == RepetitionTime(expected, "header")
 
 
 @pytest.mark.parametrize(
     ("value", "units", "reason"),
     [
-        (2000, SEC, r"the header says 2000 s, .* looks like milliseconds: t_r=2\."),
-        (720, 0, r"the header says 720 s, .* looks like milliseconds: t_r=0\.72\."),
-        (2, MSEC, r"the header says 0\.002 s, which is not a plausible TR\.$"),
+        (2000, SEC, r"the header says 2000 s, .* looks like milliseconds: t_r=2$"),
+        (720, 0, r"the header says 720 s, .* looks like milliseconds: t_r=0\.72$"),
+        (2, MSEC, r"the header says 0\.002 s, which is not a plausible TR$"),
         (31, SEC, "the header says 31 s"),
-        (1e9, SEC, r"the header says 1e\+09 s, which is not a plausible TR\.$"),
+        (1e9, SEC, r"the header says 1e\+09 s, which is not a plausible TR$"),
         (0, SEC, "neither header nor JSON sidecar gives one"),
         (-2, SEC, "neither header nor"),
         (np.nan, SEC, "neither header nor"),
@@ -511,8 +511,8 @@ def test_no_plausible_t_r(tmp_path: Path, value: float, units: int, reason: str)
     import re
 
     file = opened(tmp_path, pixdim=pixdim(value), xyzt_units=units)
-    assert file.t_r is None
-    assert re.match(reason, file.t_r_source)
+    assert file.repetition.seconds is None
+    assert re.match(reason, file.repetition.reason)
 
 
 @pytest.mark.parametrize("name", ["bold.nii", "bold.nii.gz"])
@@ -522,20 +522,20 @@ def test_sidecar_wins(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, nifti_bytes(BOLD))
     with pytest.warns(DaskroiWarning, match=r"header says TR 2 s and .*json says 1.5 s.* Pass t_r"):
         file = NiftiFile.open(path)
-    assert (file.t_r, file.t_r_source) == (1.5, str(sidecar))
+    assert file.repetition == RepetitionTime(1.5, str(sidecar))
     sidecar.write_text(json.dumps({"RepetitionTime": 2.0001}), "utf-8")  # no warning: the same
-    assert NiftiFile.open(path).t_r == 2.0001
+    assert NiftiFile.open(path).repetition.seconds == 2.0001
 
 
 def test_sidecar_without_header(tmp_path: Path) -> None:
     (tmp_path / "bold.json").write_bytes(b'\xef\xbb\xbf{"RepetitionTime": 0.72}')
-    assert opened(tmp_path, pixdim=pixdim(0)).t_r == 0.72
+    assert opened(tmp_path, pixdim=pixdim(0)).repetition.seconds == 0.72
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"RepetitionTime": null}', "3", "null"])
 def test_sidecar_that_does_not_say(tmp_path: Path, text: str) -> None:
     (tmp_path / "bold.json").write_text(text, "utf-8")
-    assert opened(tmp_path).t_r_source == "header"
+    assert opened(tmp_path).repetition.source == "header"
 
 
 @pytest.mark.parametrize("text", ["{", "", '{"RepetitionTime": "two"}', "\udcff"])
@@ -551,21 +551,25 @@ def test_sidecar_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 def test_sidecar_in_milliseconds(tmp_path: Path) -> None:
     (tmp_path / "bold.json").write_text('{"RepetitionTime": 2000}', "utf-8")
     with pytest.warns(DaskroiWarning, match=r"bold.json says 2000 s.*the header's 2 s is used"):
-        assert opened(tmp_path).t_r == 2  # the header's is plausible
+        assert opened(tmp_path).repetition.seconds == 2  # the header's is plausible
     file = opened(tmp_path, pixdim=pixdim(0))
-    assert file.t_r is None
-    assert "bold.json says 2000 s, which is not a plausible TR. It looks like" in file.t_r_source
+    assert file.repetition.seconds is None
+    assert (
+        "bold.json says 2000 s, which is not a plausible TR. It looks like"
+        in file.repetition.reason
+    )
 
 
 def test_a_volume_has_no_t_r(tmp_path: Path) -> None:
     (tmp_path / "mask.json").write_text("{broken", "utf-8")
     file = NiftiFile.open(write(tmp_path / "mask.nii", nifti_bytes(VOLUME)))
-    assert (file.t_r, file.t_r_source) == (None, "")
+    assert file.repetition == RepetitionTime()
 
 
 def test_other_headers_have_no_t_r() -> None:
-    assert choose_t_r("", nib.MGHImage(VOLUME, STRAIGHT).header)[0] is None
-    assert choose_t_r("", object()) == (None, "neither header nor JSON sidecar gives one")
+    assert choose_t_r("", nib.MGHImage(VOLUME, STRAIGHT).header).seconds is None
+    none = RepetitionTime(None, "", "neither header nor JSON sidecar gives one")
+    assert choose_t_r("", object()) == none
 
 
 def test_plausible() -> None:

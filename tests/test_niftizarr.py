@@ -149,7 +149,7 @@ def test_the_header_is_authoritative(tmp_path: Path) -> None:
     path = foreign(tmp_path / "x.nii.zarr", values, header=header)
     (tmp_path / "x.nii").write_bytes(nifti_bytes(values, scl_slope=0.5, scl_inter=-3))
     plain, stored = nib.load(tmp_path / "x.nii"), ZarrImage.open(path)
-    assert (stored.slope, stored.inter, stored.t_r) == (0.5, -3.0, 2.0)
+    assert (stored.slope, stored.inter, stored.repetition.seconds) == (0.5, -3.0, 2.0)
     np.testing.assert_array_equal(stored.grid.matrix, plain.affine)
     assert stored.description == "MNI"
     np.testing.assert_array_equal(dr.open_image(path).values.T, plain.get_fdata())
@@ -159,7 +159,7 @@ def test_repetition_time_of_the_sidecar(tmp_path: Path) -> None:
     values = run()
     path = foreign(tmp_path / "x.nii.zarr", values, header=head_of(values)[:348])
     (tmp_path / "x.json").write_text('{"RepetitionTime": 2.0005}')
-    assert ZarrImage.open(path).t_r == 2.0005
+    assert ZarrImage.open(path).repetition.seconds == 2.0005
 
 
 @pytest.mark.parametrize("how", ["pyramid", "names", "no-ome", "pair"])

@@ -28,10 +28,11 @@ import daskroi as dr
 from daskroi import inflate
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, DaskroiWarning
 from daskroi.grid import Grid
-from daskroi.image import grid_of, make_image, t_r_of
+from daskroi.image import grid_of, make_image, repetition_of
 from daskroi.lazyimage import lazy_image
 from daskroi.nifti import NiftiFile
 from daskroi.openimage import as_file, as_stored_file, open_image
+from daskroi.repetition import RepetitionTime
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.integers(-1000, 1000, (5, 6, 7, 10)).astype("i2")
@@ -99,7 +100,7 @@ def test_attributes_of_an_opened_file(tmp_path: Path) -> None:
     found = open_image(str(path))
     assert found.name == "sub-01_bold"
     assert found.attrs == {"source": str(path)}
-    assert t_r_of(found) == (0.72, "header")
+    assert repetition_of(found) == RepetitionTime(0.72, "header")
     np.testing.assert_array_equal(found.time, np.arange(9) * 0.72)
     np.testing.assert_array_equal(found.x, np.arange(6))
     assert open_image(path, name="mine").name == "mine"
@@ -295,7 +296,7 @@ def test_what_was_changed_in_memory_counts(tmp_path: Path) -> None:
     image.affine[:] = OBLIQUE
     found = open_image(image)
     np.testing.assert_array_equal(grid_of(found).matrix, OBLIQUE)
-    assert t_r_of(found) == (1.25, "header")
+    assert repetition_of(found) == RepetitionTime(1.25, "header")
     np.testing.assert_array_equal(found.values, nibabels(path))
 
 
@@ -316,7 +317,7 @@ def test_in_memory(dtype: str, kind: Any) -> None:
     found = open_image(image, 4)
     np.testing.assert_array_equal(found.values, values.T)
     assert found.chunks[0] == (4, 4, 2)
-    assert t_r_of(found) == (1.5, "header")
+    assert repetition_of(found) == RepetitionTime(1.5, "header")
     assert as_file(image) is None
     assert as_stored_file(found) is None
 
@@ -485,7 +486,7 @@ def test_recognising_does_not_warn_again(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"RepetitionTime": 1.0}', "utf-8")
     with pytest.warns(DaskroiWarning, match="the sidecar's is used"):
         image = open_image(path)
-    assert t_r_of(image)[0] == 1.0
+    assert repetition_of(image).seconds == 1.0
     assert as_stored_file(image) is not None
 
 

@@ -22,7 +22,8 @@ from niftis import nifti_bytes, write
 import daskroi as dr
 from daskroi.backend import NiftiBackend
 from daskroi.errors import DaskroiError, DaskroiWarning
-from daskroi.image import t_r_of
+from daskroi.image import repetition_of
+from daskroi.repetition import RepetitionTime
 from daskroi.tonifti import image_slabs, to_nifti
 
 RNG = np.random.default_rng(0)
@@ -40,7 +41,7 @@ def check(path: Path, expected: xr.DataArray) -> None:
     stored = np.asarray(expected.transpose(*found.dims).values)
     np.testing.assert_array_equal(found.values, stored)
     np.testing.assert_allclose(dr.grid_of(found).matrix, dr.grid_of(expected).matrix, rtol=1e-6)
-    assert t_r_of(found)[0] == pytest.approx(t_r_of(expected)[0])
+    assert repetition_of(found).seconds == pytest.approx(repetition_of(expected).seconds)
     other = nib.load(path)
     np.testing.assert_array_equal(np.asanyarray(other.dataobj).T, stored)
     np.testing.assert_allclose(other.affine, dr.grid_of(expected).matrix, rtol=1e-6)
@@ -159,7 +160,7 @@ def test_censored_runs_are_written_with_a_warning(tmp_path: Path) -> None:
     with pytest.warns(DaskroiWarning, match="no repetition time"):
         to_nifti(run[[0, 1, 5]], tmp_path / "x.nii")
     np.testing.assert_array_equal(dr.open_image(tmp_path / "x.nii"), run[[0, 1, 5]])
-    assert t_r_of(dr.open_image(tmp_path / "x.nii")) == (None, "")
+    assert repetition_of(dr.open_image(tmp_path / "x.nii")) == RepetitionTime()
 
 
 # memory

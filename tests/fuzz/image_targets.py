@@ -303,9 +303,10 @@ class _Sidecar:
         self.image.with_suffix(".json").write_bytes(data)
         file = as_file(self.image)
         assert file is not None
-        if file.t_r is not None and not 0.01 <= file.t_r <= 30:
-            raise Wrong(f"t_r {file.t_r}")
-        return f"t_r of {'header' if file.t_r_source == 'header' else 'sidecar'}"
+        found = file.repetition
+        if found.seconds is not None and not 0.01 <= found.seconds <= 30:
+            raise Wrong(f"t_r {found.seconds}")
+        return f"t_r of {'header' if found.source == 'header' else 'sidecar'}"
 
 
 def zipped(mutate: Any, level: int = 1) -> Any:
