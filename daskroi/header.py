@@ -10,7 +10,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.grid import Grid
-from daskroi.repetition import RepetitionTime, choose_t_r
+from daskroi.repetition import RepetitionTime, choose_t_r, header_t_r
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -72,7 +72,7 @@ def parse_header(head: bytes, url: str, unit: str = "bytes") -> nib.Nifti1Header
 def header_fields(
     header: nib.Nifti1Header,
     url: str,
-    sidecar: Callable[[], RepetitionTime | None] = lambda: None,
+    sidecar: Callable[[], RepetitionTime] = RepetitionTime,
 ) -> dict[str, Any]:
     """What a header says, checked, as the fields of an `ImageFile`.
 
@@ -93,7 +93,7 @@ def header_fields(
         "dtype": dtype.str,
         "slope": slope,
         "inter": inter,
-        "repetition": choose_t_r(url, header, sidecar()) if run else RepetitionTime(),
+        "repetition": choose_t_r(url, sidecar(), header_t_r(header)) if run else RepetitionTime(),
         "description": header_description(header),
     }
 

@@ -235,7 +235,7 @@ def repetition_of(image: xr.DataArray) -> RepetitionTime:
     t_r = said.seconds
     steps = np.diff(np.atleast_1d(np.asarray(image.coords[TIME].values, dtype=np.float64)))
     if steps.size:
-        # the declared value while it holds: differences of k * TR carry rounding (0.8000000000007)
+        # the declared value while it holds: differences of k * TR carry rounding (0.80000000000001)
         t_r = float(steps[0]) if t_r is None else t_r
         t_r = t_r if np.allclose(steps, t_r, rtol=1e-6, atol=0) else float(np.median(steps))
     if t_r is None or t_r <= 0 or not np.allclose(steps, t_r, rtol=1e-3, atol=0):

@@ -195,9 +195,9 @@ def sparse_maps(volumes: Iterable[NDArray[Any]], shape: tuple[int, int, int]) ->
 def _read_file(
     image: Any, header: Any, check: Check, storage_options: dict[str, Any] | None = None
 ) -> LabelImage | MapsImage:
-    from daskroi.nifti import read_sidecar_t_r
+    from daskroi.nifti import sidecar_beside, sidecar_t_r
     from daskroi.openimage import as_file
-    from daskroi.repetition import choose_t_r
+    from daskroi.repetition import choose_t_r, header_t_r
 
     file = as_file(image, storage_options)
     if file is None:  # a nibabel image in memory
@@ -206,8 +206,8 @@ def _read_file(
         grid = Grid.make(stored.shape[-3:], image.affine, culprit)
         source = image.get_filename()
         if stored.ndim == 4:
-            sidecar = read_sidecar_t_r(source or "")
-            check(culprit, len(stored), choose_t_r(culprit, header, sidecar).seconds)
+            said = sidecar_t_r(sidecar_beside(source or ""))
+            check(culprit, len(stored), choose_t_r(culprit, said, header_t_r(header)).seconds)
         named = _short_name(source) if source else "atlas", culprit, source
         return _labels_or_maps(stored, grid, *named, template_of(source or "", header))
     url = file.url

@@ -20,7 +20,7 @@ from daskroi.jsontext import from_json
 from daskroi.repetition import RepetitionTime
 from daskroi.urls import is_url, shown
 
-__all__ = ["NiftiFile", "read_sidecar_t_r"]
+__all__ = ["NiftiFile", "sidecar_beside", "sidecar_t_r"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class NiftiFile(ImageFile):
         unit = "bytes after inflating" if source.gzipped else "bytes"
         header = parse_header(source.head(540), source.shown, unit)
         offset = checked_offset(source.shown, header)
-        sidecar = partial(read_sidecar_t_r, source.url, source.options)
+        sidecar = partial(sidecar_t_r, sidecar_beside(source.url), source.options)
         fields = header_fields(header, source.shown, sidecar)
         return cls(source=source, offset=offset, **fields).checked()
 
@@ -174,26 +174,28 @@ class NiftiFile(ImageFile):
         return replace(self, source=replace(self.source, most=self._end + MOST_BEHIND))
 
 
-def read_sidecar_t_r(url: str, options: Mapping[str, Any] | None = None) -> RepetitionTime | None:
-    """What an image's JSON sidecar says; None if there is none, or it does not say."""
+def sidecar_beside(url: str) -> str:
+    """Where the JSON sidecar of an image lies, if it has one beside it; "" where none can be."""
     ending = next((e for e in (".nii.gz", ".nii.zarr", ".nii") if url.endswith(e)), "")
     # a signed URL (it ends in its signature) is of one file, and an image in memory has no name
-    sidecar = url.removesuffix(ending) + ".json"
-    if not url or (is_url(url) and not ending):
-        return None
-    if not is_url(url) and not os.path.isfile(sidecar):
-        return None
+    return "" if not url or (is_url(url) and not ending) else url.removesuffix(ending) + ".json"
+
+
+def sidecar_t_r(sidecar: str, options: Mapping[str, Any] | None = None) -> RepetitionTime:
+    """What a JSON sidecar says; nothing, if it is not there."""
+    if not is_url(sidecar) and not os.path.isfile(sidecar):
+        return RepetitionTime()
     try:
         content = ByteSource.of(sidecar, options).read()
     except (DaskroiNotFoundError, DaskroiPermissionError):
-        return None  # S3 forbids asking for what is not there, where one may not list
+        return RepetitionTime()  # S3 forbids asking for what is not there, where one may not list
     try:
         said = from_json(content)
         # some other JSON that has this name is no sidecar, and a sidecar need not say
         t_r = said.get("RepetitionTime") if isinstance(said, dict) else None
         if isinstance(t_r, bool | list | dict):
             raise ValueError(f"RepetitionTime is {brief(t_r)}, not a number of s")
-        return None if t_r is None else RepetitionTime(float(t_r), shown(sidecar))
+        return RepetitionTime() if t_r is None else RepetitionTime(float(t_r), shown(sidecar))
     except (ValueError, OverflowError) as error:
         raise DaskroiError(
             f"{shown(sidecar)}: no repetition time can be read from it ({error}). "

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.header import header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
-from daskroi.nifti import read_sidecar_t_r
+from daskroi.nifti import sidecar_beside, sidecar_t_r
 from daskroi.urls import StorageOptions, is_url, located, shown
 from daskroi.zarrgroup import AXES, Metadata, absent, check_decoding, nifti_head, tried
 
@@ -108,9 +108,8 @@ class ZarrImage(ImageFile):
             raise absent(location, options)
         found.check_version(name)
         head = nifti_head(found.nifti, name)
-        fields = header_fields(
-            parse_header(head, name), name, lambda: read_sidecar_t_r(location, options)
-        )
+        sidecar = partial(sidecar_t_r, sidecar_beside(location), options)
+        fields = header_fields(parse_header(head, name), name, sidecar)
         axes = found.axes
         sizes = dict(zip(axes, found.shape, strict=True))
         wanted = (fields["n_time"] or 1, *fields["grid"].shape)

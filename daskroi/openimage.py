@@ -16,9 +16,9 @@ from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nested import scheduler_here
-from daskroi.nifti import NiftiFile, read_sidecar_t_r
+from daskroi.nifti import NiftiFile, sidecar_beside, sidecar_t_r
 from daskroi.paths import stem_of
-from daskroi.repetition import RepetitionTime, choose_t_r
+from daskroi.repetition import RepetitionTime, choose_t_r, header_t_r
 from daskroi.unsaid import kept_warnings
 from daskroi.urls import checked_path, is_url, local_path, shown
 
@@ -260,7 +260,10 @@ def _of_proxy(image: Any) -> NiftiFile | None:
     dtype = np.dtype(proxy.dtype)
     shape, grid = _nibabel_grid(image, source.url, dtype)
     run = len(shape) == 4
-    sidecar = read_sidecar_t_r(source.url) if run else None
+    repetition = RepetitionTime()
+    if run:
+        said = sidecar_t_r(sidecar_beside(source.url))
+        repetition = choose_t_r(source.url, said, header_t_r(image.header))
     return NiftiFile(
         source=source,
         grid=grid,
@@ -269,7 +272,7 @@ def _of_proxy(image: Any) -> NiftiFile | None:
         offset=int(proxy.offset),
         slope=float(proxy.slope),
         inter=float(proxy.inter),
-        repetition=choose_t_r(source.url, image.header, sidecar) if run else RepetitionTime(),
+        repetition=repetition,
         description=header_description(image.header),
     ).checked()
 
@@ -306,7 +309,7 @@ def _in_memory(image: Any, chunks: Any, name: str | None) -> xr.DataArray:
     values = values.reshape(shape).T
     if values.dtype == bool:
         values = values.view(np.uint8)
-    found = choose_t_r("", image.header)  # `make_image` has no use for it in 3D
+    found = choose_t_r("", RepetitionTime(), header_t_r(image.header))
     wanted = checked_chunks(values.shape, values.dtype, chunks)
     lazy = da.from_array(values, chunks=wanted)
     return make_image(lazy, grid, t_r=found.seconds, t_r_source=found.source, name=name)

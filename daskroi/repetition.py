@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from daskroi.errors import warn
 
-__all__ = ["RepetitionTime", "choose_t_r", "plausible_t_r", "same_t_r", "seems_milliseconds"]
+__all__ = [
+    "RepetitionTime",
+    "choose_t_r",
+    "header_t_r",
+    "plausible_t_r",
+    "same_t_r",
+    "seems_milliseconds",
+]
 
 # divided by, not multiplied with: 2530 * 1e-3 is 2.5300000000000002
 UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
@@ -33,6 +40,16 @@ class RepetitionTime:
     source: str = ""
     reason: str = ""
 
+    @property
+    def who(self) -> str:
+        """The source, as a sentence names it."""
+        return f"the {self.source}" if self.source == "header" else self.source
+
+    @property
+    def refused(self) -> bool:
+        """Whether somebody said what cannot be."""
+        return self.seconds is None and bool(self.source)
+
 
 def plausible_t_r(t_r: float | None) -> bool:
     """Whether a TR can be meant in seconds: 0.01 s to 30 s."""
@@ -49,38 +66,35 @@ def same_t_r(a: float | None, b: float | None) -> bool:
     return a is None or b is None or math.isclose(a, b, rel_tol=1e-3)
 
 
-def choose_t_r(url: str, header: Any, sidecar: RepetitionTime | None = None) -> RepetitionTime:
-    """The sidecar's repetition time, else the header's, whichever is plausible first."""
-    beside, inside = sidecar or RepetitionTime(), _of_header(header)
-    if plausible_t_r(beside.seconds):
-        if plausible_t_r(inside.seconds) and not same_t_r(beside.seconds, inside.seconds):
+def choose_t_r(url: str, sidecar: RepetitionTime, other: RepetitionTime) -> RepetitionTime:
+    """A JSON sidecar's, else the header's (or another sidecar's), whichever first is plausible."""
+    wrong = "which is not a plausible TR"
+    if plausible_t_r(sidecar.seconds):
+        if plausible_t_r(other.seconds) and not same_t_r(sidecar.seconds, other.seconds):
             warn(
-                f"{url}: the header says TR {inside.seconds:g} s and {beside.source} says "
-                f"{beside.seconds:g} s; the sidecar's is used. Pass t_r to settle it."
+                f"{url}: {other.who} says TR {other.seconds:g} s and {sidecar.source} says "
+                f"{sidecar.seconds:g} s; the sidecar's is used. Pass t_r to settle it."
             )
-        return beside
-    if plausible_t_r(inside.seconds):
-        if beside.seconds is not None:
+        return sidecar
+    if plausible_t_r(other.seconds):
+        if sidecar.seconds is not None:
             warn(
-                f"{url}: {beside.source} says {beside.seconds:g} s, which is not a plausible TR; "
-                f"the header's {inside.seconds:g} s is used. Pass t_r to settle it."
+                f"{url}: {sidecar.source} says {sidecar.seconds:g} s, {wrong}; {other.who}'s "
+                f"{other.seconds:g} s is used. Pass t_r to settle it."
             )
-        return inside
-    for found, who in ((beside, beside.source), (inside, "the header")):
-        if (t_r := found.seconds) is not None:
-            ms = (
-                f". It looks like milliseconds: t_r={t_r / 1e3:g}"
-                if seems_milliseconds(t_r)
-                else ""
-            )
-            reason = f"{who} says {t_r:g} s, which is not a plausible TR{ms}"
-            return RepetitionTime(None, found.source, reason)
-    return RepetitionTime(reason="neither header nor JSON sidecar gives one")
+        return other
+    for said in (sidecar, other):
+        if (t_r := said.seconds) is not None:
+            unit = f". It looks like milliseconds: t_r={t_r / 1e3:g}"
+            reason = f"{said.who} says {t_r:g} s, {wrong}{unit if seems_milliseconds(t_r) else ''}"
+            return RepetitionTime(None, said.source, reason)
+    return replace(other, reason=other.reason or "neither header nor JSON sidecar gives one")
 
 
-def _of_header(header: Any) -> RepetitionTime:
+def header_t_r(header: Any) -> RepetitionTime:
+    """What a header says, in its unit; of formats that have no such fields, nothing."""
     unit, raw = "unknown", 0.0
-    # other formats have neither field; KeyError also for unit codes that NIfTI does not define
+    # KeyError also for unit codes that NIfTI does not define
     with suppress(KeyError, AttributeError, TypeError, ValueError, IndexError):
         raw = float(header["pixdim"][4])
         unit = header.get_xyzt_units()[1]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskroi.errors import DaskroiError
-from daskroi.sidecar import read_sidecar
-from daskroi.targets import as_target
+from daskroi.lazyimage import lazy_image
+from daskroi.nifti import sidecar_beside, sidecar_t_r
+from daskroi.openimage import as_file
+from daskroi.repetition import choose_t_r
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from daskroi.confoundrecipe import ConfoundRecipe
     from daskroi.work import Job
 
-__all__ = ["nuisance_of", "other_t_r"]
+__all__ = ["nuisance_of", "timed"]
 
 
 def nuisance_of(
@@ -80,14 +82,12 @@ def nuisance_of(
     )
 
 
-def other_t_r(job: Job, run: xr.DataArray, storage_options: Mapping[str, Any]) -> float | None:
-    """TR of a JSON sidecar that does not lie beside the image, where it would be found anyway."""
-    if job.sidecar is None or run.coords.get("time") is None:
-        return None
-    beside = job.image.removesuffix(".gz").removesuffix(".nii") + ".json"
-    if job.sidecar == beside:
-        return None
-    t_r = None
-    with suppress(DaskroiError, TypeError, ValueError):
-        t_r = float(read_sidecar(as_target(job.sidecar, storage_options))["RepetitionTime"])
-    return t_r
+def timed(run: xr.DataArray, job: Job, storage_options: Mapping[str, Any]) -> xr.DataArray:
+    """The run, by a JSON sidecar that does not lie beside it, where it would be found anyway."""
+    file = as_file(run)
+    beside = job.sidecar in (None, sidecar_beside(job.image))
+    if beside or file is None or file.n_time is None:
+        return run
+    said = sidecar_t_r(job.sidecar, storage_options)
+    repetition = choose_t_r(file.url, said, file.repetition)
+    return lazy_image(replace(file, repetition=repetition), run.chunks, name=str(run.name))

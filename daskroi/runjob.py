@@ -14,7 +14,7 @@ from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
 from daskroi.nested import computing_here
 from daskroi.outcome import Outcome, failure
-from daskroi.runconfounds import nuisance_of, other_t_r
+from daskroi.runconfounds import nuisance_of, timed
 from daskroi.sidecar import read_sidecar, sidecar_of, told
 from daskroi.sink import Sink
 from daskroi.unsaid import kept_warnings
@@ -126,12 +126,12 @@ def _lazy(
         loaded[f"atlas-{name}"] = atlas
     remote = work.storage_options
     run = open_image(job.image, options.pop("chunks", "auto"), storage_options=remote)
+    if options.get("t_r") is None:
+        run = timed(run, job, remote)
     nuisance, censored = nuisance_of(
         job, work.confounds, work.storage_options, run.sizes.get("time")
     )
     options |= nuisance
-    if options.get("t_r") is None:
-        options["t_r"] = other_t_r(job, run, remote)
     with lost_regions_unsaid():
         found = extract(run, loaded, mask_img=work.mask_of(job), storage_options=remote, **options)
     lazy = {key.removeprefix("atlas-"): result for key, result in found.items()}

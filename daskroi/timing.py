@@ -23,6 +23,7 @@ def run_times(
     """TR in s and frame times: from the argument, else sidecar, else header; doubts are said."""
     found, n_time = repetition_of(run), run.sizes.get(TIME, 1)
     known, of_file = found.seconds, RepetitionTime() if file is None else file.repetition
+    name = "the image" if file is None else file.url
     if recipe.t_r is not None:
         if not same_t_r(known, recipe.t_r):
             warn(
@@ -34,18 +35,16 @@ def run_times(
         first = float(run.coords[TIME][0]) / known if known is not None else 0.0
         return recipe.t_r, (dim, times + first * recipe.t_r, attrs)
     if known is None and recipe.steps(1.0).active_filter is not None:
-        name = file.url if file is not None else "the image"
         raise DaskroiError(
             f"{name}: filtering needs the repetition time, and "
             f"{of_file.reason or 'the image has none'}. Pass t_r in seconds."
         )
-    if file is not None and known is None and of_file.seconds is None and of_file.source:
-        warn(f"{file.url}: {of_file.reason}. Time is counted in frames; pass t_r in seconds.")
+    if known is None and of_file.refused:
+        warn(f"{name}: {of_file.reason}. Time is counted in frames; pass t_r in seconds.")
     if known is not None and not plausible_t_r(known):
         raise DaskroiError(
             f"The time coordinate says a TR of {known:g} s, which is not plausible. "
             "Pass t_r in seconds."
         )
-    return known, run.coords[TIME].variable if TIME in run.coords else time_coordinate(
-        n_time, found
-    )
+    there = TIME in run.coords
+    return known, run.coords[TIME].variable if there else time_coordinate(n_time, found)

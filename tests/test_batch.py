@@ -380,6 +380,27 @@ def test_warnings_stand_in_the_table(tmp_path, atlas):
     assert done.runs["warnings"].str.contains("t_r=3 s, but the image says 2 s").all()
 
 
+@pytest.mark.parametrize("said", [1.5, 1500, "two"])
+def test_a_sidecar_elsewhere_is_believed_as_one_beside_the_run(tmp_path, atlas, said):
+    runs = cohorts.write_cohort(tmp_path / "in", 1)
+    Path(runs["sidecar"][0]).unlink()
+    sidecar = tmp_path / "in" / "task-rest_bold.json"
+    sidecar.write_text(json.dumps({"RepetitionTime": said}))
+    done = extract_cohort(find_runs(tmp_path / "in"), atlas, tmp_path / "out", **OPTIONS)
+    if said == "two":
+        assert "task-rest_bold.json: no repetition time can be read" in done.runs["reason"][0]
+        return
+    [found] = (tmp_path / "out").glob("sub-*/func/*_timeseries.json")
+    written = json.loads(found.read_text())
+    known, warning = written["RepetitionTime"], done.runs["warnings"][0]
+    if said == 1.5:
+        assert (known, written["RepetitionTimeSource"]) == (1.5, str(sidecar))
+        assert f"the header says TR 2 s and {sidecar} says 1.5 s; the sidecar's is used" in warning
+    else:
+        assert (known, written["RepetitionTimeSource"]) == (2.0, "header")
+        assert f"{sidecar} says 1500 s, which is not a plausible TR; the header's 2 s" in warning
+
+
 def subject_atlases(runs: pd.DataFrame, atlas: Any) -> str:
     """A label image per run; the second has a region less and one that is in no table."""
     import nibabel as nib

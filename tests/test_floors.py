@@ -330,7 +330,6 @@ ARROWS: dict[str, set[str]] = {
     "parquetfiles": {"besidefiles", "store"},
     "planning": {"outcome", "sidecar", "upkeep"},
     "relmat": {"sidecar"},
-    "runconfounds": {"sidecar"},
     "runjob": {
         "beside",
         "cohortatlas",
