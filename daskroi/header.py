@@ -15,12 +15,7 @@ from daskroi.repetition import RepetitionTime, choose_t_r, header_t_r
 if TYPE_CHECKING:
     import nibabel as nib
 
-__all__ = [
-    "checked_offset",
-    "header_description",
-    "header_fields",
-    "parse_header",
-]
+__all__ = ["checked_offset", "header_description", "header_fields", "parse_header"]
 
 # of an axis; NIfTI-2 may promise 10^18, and times alone would fill the memory
 LONGEST = 10**8

@@ -40,15 +40,12 @@ SPACE = ("z", "y", "x")
 DIMS = (TIME, *SPACE)
 
 
-def time_coordinate(
-    n_time: int, repetition: RepetitionTime
-) -> tuple[str, np.ndarray, dict[str, Any]]:
+def time_coordinate(n_time: int, known: RepetitionTime) -> tuple[str, np.ndarray, dict[str, Any]]:
     """Frame times for xarray: seconds where the TR is known, frame numbers where it is not."""
-    t_r = repetition.seconds
-    if t_r is None:
+    if known.seconds is None:
         return TIME, np.arange(n_time), {"units": "frame"}
-    attrs = {"units": "s", "t_r": t_r, "t_r_source": repetition.source}
-    return TIME, np.arange(n_time) * t_r, attrs
+    attrs = {"units": "s", "t_r": known.seconds, "t_r_source": known.source}
+    return TIME, np.arange(n_time) * known.seconds, attrs
 
 
 def make_image(
@@ -231,11 +228,11 @@ def repetition_of(image: xr.DataArray) -> RepetitionTime:
     """
     if TIME not in image.coords or image.coords[TIME].attrs.get("units") != "s":
         return RepetitionTime()
-    said = declared_t_r(image.coords[TIME])
-    t_r = said.seconds
-    steps = np.diff(np.atleast_1d(np.asarray(image.coords[TIME].values, dtype=np.float64)))
+    time = image.coords[TIME]
+    said = declared_t_r(time)
+    t_r, steps = said.seconds, np.diff(np.atleast_1d(np.asarray(time.values, dtype=np.float64)))
     if steps.size:
-        # the declared value while it holds: differences of k * TR carry rounding (0.80000000000001)
+        # the declared value while it holds: differences of k * TR are 0.8000000000000007
         t_r = float(steps[0]) if t_r is None else t_r
         t_r = t_r if np.allclose(steps, t_r, rtol=1e-6, atol=0) else float(np.median(steps))
     if t_r is None or t_r <= 0 or not np.allclose(steps, t_r, rtol=1e-3, atol=0):

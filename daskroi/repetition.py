@@ -9,14 +9,7 @@ from typing import Any
 
 from daskroi.errors import warn
 
-__all__ = [
-    "RepetitionTime",
-    "choose_t_r",
-    "header_t_r",
-    "plausible_t_r",
-    "same_t_r",
-    "seems_milliseconds",
-]
+__all__ = ["RepetitionTime", "choose_t_r", "header_t_r", "plausible_t_r", "same_t_r"]
 
 # divided by, not multiplied with: 2530 * 1e-3 is 2.5300000000000002
 UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
@@ -56,11 +49,6 @@ def plausible_t_r(t_r: float | None) -> bool:
     return t_r is not None and 0.01 <= t_r <= 30
 
 
-def seems_milliseconds(t_r: float) -> bool:
-    """Whether a TR that is not plausible in seconds would be one in milliseconds."""
-    return plausible_t_r(t_r / 1e3)
-
-
 def same_t_r(a: float | None, b: float | None) -> bool:
     """Whether two TRs differ by no more than rounding, or one of them is not known."""
     return a is None or b is None or math.isclose(a, b, rel_tol=1e-3)
@@ -85,8 +73,8 @@ def choose_t_r(url: str, sidecar: RepetitionTime, other: RepetitionTime) -> Repe
         return other
     for said in (sidecar, other):
         if (t_r := said.seconds) is not None:
-            unit = f". It looks like milliseconds: t_r={t_r / 1e3:g}"
-            reason = f"{said.who} says {t_r:g} s, {wrong}{unit if seems_milliseconds(t_r) else ''}"
+            hint = f". It looks like milliseconds: t_r={t_r / 1e3:g}"
+            reason = f"{said.who} says {t_r:g} s, {wrong}{hint if plausible_t_r(t_r / 1e3) else ''}"
             return RepetitionTime(None, said.source, reason)
     return replace(other, reason=other.reason or "neither header nor JSON sidecar gives one")
 

@@ -92,14 +92,9 @@ def read_picture(image: Any, storage_options: Mapping[str, Any] | None = None) -
     frame = _frame(file, n_frames)
     template = template_of(source) or (template_of(file.description) if file is not None else None)
     caption = "" if n_frames is None else f"Frame {frame} of 0 to {n_frames - 1}"
+    t_r = repetition_of(run).seconds
     return Picture(
-        _volume(run, file, frame),
-        grid_of(run),
-        caption,
-        source,
-        n_frames,
-        repetition_of(run).seconds,
-        template,
+        _volume(run, file, frame), grid_of(run), caption, source, n_frames, t_r, template
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_choice, check_flag
-from daskroi.repetition import plausible_t_r, seems_milliseconds
+from daskroi.repetition import plausible_t_r
 
 __all__ = ["CleanSteps", "clamp_cutoffs"]
 
@@ -216,7 +216,7 @@ def _check_t_r(t_r: float) -> None:
     if plausible_t_r(t_r):
         return
     # 10 s, long for fMRI, is 10,000 ms; no one means 31 ms
-    if seems_milliseconds(t_r):
+    if plausible_t_r(t_r / 1000):
         raise DaskroiError(f"t_r={t_r:g} s looks like milliseconds: pass t_r={t_r / 1000!r}.")
     what = "longer than any volume takes (30 s)" if t_r > 30 else "shorter than any scan (0.01 s)"
     raise DaskroiError(f"t_r={t_r:g} s is {what}. Pass the repetition time in s.")
