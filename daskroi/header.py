@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.grid import Grid
-from daskroi.repetition import RepetitionTime, choose_t_r, header_t_r
+from daskroi.repetition import RepetitionTime, header_t_r
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -64,11 +63,7 @@ def parse_header(head: bytes, url: str, unit: str = "bytes") -> nib.Nifti1Header
     )
 
 
-def header_fields(
-    header: nib.Nifti1Header,
-    url: str,
-    sidecar: Callable[[], RepetitionTime] = RepetitionTime,
-) -> dict[str, Any]:
+def header_fields(header: nib.Nifti1Header, url: str) -> dict[str, Any]:
     """What a header says, checked, as the fields of an `ImageFile`.
 
     Parameters
@@ -76,8 +71,6 @@ def header_fields(
     header : nibabel header
     url : str
         For error messages.
-    sidecar : function
-        Asked, if the image is a run, for what a JSON sidecar says; it comes before the header.
     """
     shape, dtype = _checked_shape(url, header), _checked_dtype(url, header)
     slope, inter = _checked_scaling(url, header)
@@ -88,7 +81,7 @@ def header_fields(
         "dtype": dtype.str,
         "slope": slope,
         "inter": inter,
-        "repetition": choose_t_r(url, sidecar(), header_t_r(header)) if run else RepetitionTime(),
+        "repetition": header_t_r(header) if run else RepetitionTime(),
         "description": header_description(header),
     }
 

@@ -6,8 +6,7 @@ import math
 import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,10 +16,12 @@ from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.inflate import MOST_BEHIND, fill, skip
 from daskroi.jsontext import from_json
-from daskroi.repetition import RepetitionTime
+from daskroi.repetition import RepetitionTime, choose_t_r
 from daskroi.urls import is_url, shown
 
-__all__ = ["NiftiFile", "sidecar_beside", "sidecar_t_r"]
+__all__ = ["NiftiFile", "sidecar_beside", "sidecar_t_r", "timed"]
+
+File = TypeVar("File", bound=ImageFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,8 @@ class NiftiFile(ImageFile):
         unit = "bytes after inflating" if source.gzipped else "bytes"
         header = parse_header(source.head(540), source.shown, unit)
         offset = checked_offset(source.shown, header)
-        sidecar = partial(sidecar_t_r, sidecar_beside(source.url), source.options)
-        fields = header_fields(header, source.shown, sidecar)
-        return cls(source=source, offset=offset, **fields).checked()
+        file = cls(source=source, offset=offset, **header_fields(header, source.shown)).checked()
+        return timed(file, sidecar_beside(source.url), source.options)
 
     @property
     def url(self) -> str:
@@ -181,6 +181,14 @@ def sidecar_beside(url: str) -> str:
     return "" if not url or (is_url(url) and not ending) else url.removesuffix(ending) + ".json"
 
 
+def timed(file: File, sidecar: str, options: Mapping[str, Any] | None = None) -> File:
+    """An image file, by what a JSON sidecar says as well, if it is a run."""
+    if file.n_time is None:
+        return file
+    said = sidecar_t_r(sidecar, options)
+    return replace(file, repetition=choose_t_r(file.url, said, file.repetition))
+
+
 def sidecar_t_r(sidecar: str, options: Mapping[str, Any] | None = None) -> RepetitionTime:
     """What a JSON sidecar says; nothing, if it is not there."""
     if not is_url(sidecar) and not os.path.isfile(sidecar):
@@ -195,7 +203,7 @@ def sidecar_t_r(sidecar: str, options: Mapping[str, Any] | None = None) -> Repet
         t_r = said.get("RepetitionTime") if isinstance(said, dict) else None
         if isinstance(t_r, bool | list | dict):
             raise ValueError(f"RepetitionTime is {brief(t_r)}, not a number of s")
-        return RepetitionTime() if t_r is None else RepetitionTime(float(t_r), shown(sidecar))
+        return RepetitionTime() if t_r is None else RepetitionTime.said(float(t_r), shown(sidecar))
     except (ValueError, OverflowError) as error:
         raise DaskroiError(
             f"{shown(sidecar)}: no repetition time can be read from it ({error}). "

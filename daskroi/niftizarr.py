@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.header import header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
-from daskroi.nifti import sidecar_beside, sidecar_t_r
+from daskroi.nifti import sidecar_beside, timed
 from daskroi.urls import StorageOptions, is_url, located, shown
 from daskroi.zarrgroup import AXES, Metadata, absent, check_decoding, nifti_head, tried
 
@@ -108,8 +108,7 @@ class ZarrImage(ImageFile):
             raise absent(location, options)
         found.check_version(name)
         head = nifti_head(found.nifti, name)
-        sidecar = partial(sidecar_t_r, sidecar_beside(location), options)
-        fields = header_fields(parse_header(head, name), name, sidecar)
+        fields = header_fields(parse_header(head, name), name)
         axes = found.axes
         sizes = dict(zip(axes, found.shape, strict=True))
         wanted = (fields["n_time"] or 1, *fields["grid"].shape)
@@ -130,7 +129,7 @@ class ZarrImage(ImageFile):
                 "Convert the image again."
             )
         chunks = dict(zip(axes, found.chunks, strict=True))
-        return cls(
+        file = cls(
             location=location,
             version=found.version,
             document=found.document,
@@ -142,6 +141,7 @@ class ZarrImage(ImageFile):
             options=options,
             **(fields | {"dtype": found.dtype.str}),
         )
+        return timed(file, sidecar_beside(location), options)
 
     def __repr__(self) -> str:
         return f"ZarrImage({self.url!r}, shape={self.shape}, dtype={self.dtype!r})"

@@ -16,9 +16,9 @@ from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nested import scheduler_here
-from daskroi.nifti import NiftiFile, sidecar_beside, sidecar_t_r
+from daskroi.nifti import NiftiFile, sidecar_beside, timed
 from daskroi.paths import stem_of
-from daskroi.repetition import RepetitionTime, choose_t_r, header_t_r
+from daskroi.repetition import RepetitionTime, header_t_r
 from daskroi.unsaid import kept_warnings
 from daskroi.urls import checked_path, is_url, local_path, shown
 
@@ -260,11 +260,7 @@ def _of_proxy(image: Any) -> NiftiFile | None:
     dtype = np.dtype(proxy.dtype)
     shape, grid = _nibabel_grid(image, source.url, dtype)
     run = len(shape) == 4
-    repetition = RepetitionTime()
-    if run:
-        said = sidecar_t_r(sidecar_beside(source.url))
-        repetition = choose_t_r(source.url, said, header_t_r(image.header))
-    return NiftiFile(
+    file = NiftiFile(
         source=source,
         grid=grid,
         n_time=shape[3] if run else None,
@@ -272,9 +268,10 @@ def _of_proxy(image: Any) -> NiftiFile | None:
         offset=int(proxy.offset),
         slope=float(proxy.slope),
         inter=float(proxy.inter),
-        repetition=repetition,
+        repetition=header_t_r(image.header) if run else RepetitionTime(),
         description=header_description(image.header),
-    ).checked()
+    )
+    return timed(file.checked(), sidecar_beside(source.url))
 
 
 def _nibabel_grid(image: Any, culprit: str, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], Grid]:
@@ -309,7 +306,7 @@ def _in_memory(image: Any, chunks: Any, name: str | None) -> xr.DataArray:
     values = values.reshape(shape).T
     if values.dtype == bool:
         values = values.view(np.uint8)
-    found = choose_t_r("", RepetitionTime(), header_t_r(image.header))
+    found = header_t_r(image.header)
     wanted = checked_chunks(values.shape, values.dtype, chunks)
     lazy = da.from_array(values, chunks=wanted)
     return make_image(lazy, grid, t_r=found.seconds, t_r_source=found.source, name=name)

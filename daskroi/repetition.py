@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from daskroi.errors import warn
@@ -17,36 +17,50 @@ UNITS_PER_SECOND = {"sec": 1, "msec": 1000, "usec": 1_000_000, "unknown": 1}
 
 @dataclass(frozen=True)
 class RepetitionTime:
-    """The time between volumes, or why it is not known.
+    """The time between volumes, and who says so.
 
     Parameters
     ----------
     seconds : float or None
+        None: not known.
     source : str
-        Who says so: "argument", "header", "time coordinate" or the path of a JSON sidecar. Without
-        ``seconds``, who said what cannot be; empty if nobody said anything.
-    reason : str
-        Why there are no ``seconds``, if that is known.
+        "argument", "header", "time coordinate" or the path of a JSON sidecar; empty if nobody.
+    refused : float or None
+        What the source says, if no TR can be that.
     """
 
     seconds: float | None = None
     source: str = ""
-    reason: str = ""
+    refused: float | None = None
+
+    @classmethod
+    def said(cls, t_r: float, source: str) -> RepetitionTime:
+        """What a header or sidecar says, judged."""
+        return cls(t_r, source) if plausible_t_r(t_r) else cls(None, source, t_r)
 
     @property
     def who(self) -> str:
         """The source, as a sentence names it."""
-        return f"the {self.source}" if self.source == "header" else self.source
+        return "the header" if self.source == "header" else self.source
 
     @property
-    def refused(self) -> bool:
-        """Whether somebody said what cannot be."""
-        return self.seconds is None and bool(self.source)
+    def refusal(self) -> str:
+        """Why ``refused`` is."""
+        return f"{self.who} says {self.refused:g} s, which is not a plausible TR"
+
+    @property
+    def reason(self) -> str:
+        """Why a file gives no repetition time."""
+        if self.refused is None:
+            return "neither header nor JSON sidecar gives one"
+        ms = self.refused / 1e3
+        hint = f". It looks like milliseconds: t_r={ms:g}" if plausible_t_r(ms) else ""
+        return self.refusal + hint
 
 
-def plausible_t_r(t_r: float | None) -> bool:
+def plausible_t_r(t_r: float) -> bool:
     """Whether a TR can be meant in seconds: 0.01 s to 30 s."""
-    return t_r is not None and 0.01 <= t_r <= 30
+    return 0.01 <= t_r <= 30
 
 
 def same_t_r(a: float | None, b: float | None) -> bool:
@@ -55,28 +69,23 @@ def same_t_r(a: float | None, b: float | None) -> bool:
 
 
 def choose_t_r(url: str, sidecar: RepetitionTime, other: RepetitionTime) -> RepetitionTime:
-    """A JSON sidecar's, else the header's (or another sidecar's), whichever first is plausible."""
-    wrong = "which is not a plausible TR"
-    if plausible_t_r(sidecar.seconds):
-        if plausible_t_r(other.seconds) and not same_t_r(sidecar.seconds, other.seconds):
+    """A JSON sidecar's before the header's (or another sidecar's)."""
+    if sidecar.seconds is not None:
+        if not same_t_r(sidecar.seconds, other.seconds):
             warn(
                 f"{url}: {other.who} says TR {other.seconds:g} s and {sidecar.source} says "
                 f"{sidecar.seconds:g} s; the sidecar's is used. Pass t_r to settle it."
             )
         return sidecar
-    if plausible_t_r(other.seconds):
-        if sidecar.seconds is not None:
-            warn(
-                f"{url}: {sidecar.source} says {sidecar.seconds:g} s, {wrong}; {other.who}'s "
-                f"{other.seconds:g} s is used. Pass t_r to settle it."
-            )
+    if sidecar.refused is None:
         return other
-    for said in (sidecar, other):
-        if (t_r := said.seconds) is not None:
-            hint = f". It looks like milliseconds: t_r={t_r / 1e3:g}"
-            reason = f"{said.who} says {t_r:g} s, {wrong}{hint if plausible_t_r(t_r / 1e3) else ''}"
-            return RepetitionTime(None, said.source, reason)
-    return replace(other, reason=other.reason or "neither header nor JSON sidecar gives one")
+    if other.seconds is None:
+        return sidecar
+    warn(
+        f"{url}: {sidecar.refusal}; {other.who}'s {other.seconds:g} s is used. "
+        "Pass t_r to settle it."
+    )
+    return other
 
 
 def header_t_r(header: Any) -> RepetitionTime:
@@ -89,4 +98,4 @@ def header_t_r(header: Any) -> RepetitionTime:
     if not raw > 0 or unit not in UNITS_PER_SECOND:  # zero is "not said"; Hz and ppm are no times
         return RepetitionTime()
     # pixdim is float32: 0.72 would come out as 0.7200000286
-    return RepetitionTime(float(f"{raw:.7g}") / UNITS_PER_SECOND[unit], "header")
+    return RepetitionTime.said(float(f"{raw:.7g}") / UNITS_PER_SECOND[unit], "header")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.lazyimage import lazy_image
-from daskroi.nifti import sidecar_beside, sidecar_t_r
+from daskroi.nifti import sidecar_beside, timed
 from daskroi.openimage import as_file
-from daskroi.repetition import choose_t_r
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from daskroi.confoundrecipe import ConfoundRecipe
     from daskroi.work import Job
 
-__all__ = ["nuisance_of", "timed"]
+__all__ = ["nuisance_of", "timed_run"]
 
 
 def nuisance_of(
@@ -82,12 +80,9 @@ def nuisance_of(
     )
 
 
-def timed(run: xr.DataArray, job: Job, storage_options: Mapping[str, Any]) -> xr.DataArray:
+def timed_run(run: xr.DataArray, job: Job, storage_options: Mapping[str, Any]) -> xr.DataArray:
     """The run, by a JSON sidecar that does not lie beside it, where it would be found anyway."""
     file = as_file(run)
-    beside = job.sidecar in (None, sidecar_beside(job.image))
-    if beside or file is None or file.n_time is None:
+    if file is None or job.sidecar in (None, sidecar_beside(job.image)):
         return run
-    said = sidecar_t_r(job.sidecar, storage_options)
-    repetition = choose_t_r(file.url, said, file.repetition)
-    return lazy_image(replace(file, repetition=repetition), run.chunks, name=str(run.name))
+    return lazy_image(timed(file, job.sidecar, storage_options), run.chunks, name=str(run.name))

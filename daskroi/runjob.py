@@ -14,7 +14,7 @@ from daskroi.errors import DaskroiError
 from daskroi.memory import gate, peak_memory, reset_peak
 from daskroi.nested import computing_here
 from daskroi.outcome import Outcome, failure
-from daskroi.runconfounds import nuisance_of, timed
+from daskroi.runconfounds import nuisance_of, timed_run
 from daskroi.sidecar import read_sidecar, sidecar_of, told
 from daskroi.sink import Sink
 from daskroi.unsaid import kept_warnings
@@ -127,7 +127,7 @@ def _lazy(
     remote = work.storage_options
     run = open_image(job.image, options.pop("chunks", "auto"), storage_options=remote)
     if options.get("t_r") is None:
-        run = timed(run, job, remote)
+        run = timed_run(run, job, remote)
     nuisance, censored = nuisance_of(
         job, work.confounds, work.storage_options, run.sizes.get("time")
     )

@@ -35,11 +35,12 @@ def run_times(
         first = float(run.coords[TIME][0]) / known if known is not None else 0.0
         return recipe.t_r, (dim, times + first * recipe.t_r, attrs)
     if known is None and recipe.steps(1.0).active_filter is not None:
+        lost = file is None or of_file.seconds is not None or TIME not in run.dims
         raise DaskroiError(
             f"{name}: filtering needs the repetition time, and "
-            f"{of_file.reason or 'the image has none'}. Pass t_r in seconds."
+            f"{'the image has none' if lost else of_file.reason}. Pass t_r in seconds."
         )
-    if known is None and of_file.refused:
+    if known is None and of_file.refused is not None:
         warn(f"{name}: {of_file.reason}. Time is counted in frames; pass t_r in seconds.")
     if known is not None and not plausible_t_r(known):
         raise DaskroiError(

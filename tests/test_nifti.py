@@ -25,7 +25,7 @@ from niftis import nifti_bytes, write
 from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.imagefile import watch_slabs
 from daskroi.nifti import NiftiFile
-from daskroi.repetition import RepetitionTime, choose_t_r, header_t_r, plausible_t_r
+from daskroi.repetition import RepetitionTime, header_t_r, plausible_t_r
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 RNG = np.random.default_rng(0)
@@ -569,11 +569,6 @@ def test_a_volume_has_no_t_r(tmp_path: Path) -> None:
 def test_other_headers_have_no_t_r() -> None:
     for header in (nib.MGHImage(VOLUME, STRAIGHT).header, object()):
         assert header_t_r(header) == RepetitionTime()
-
-
-def test_a_run_that_nobody_times() -> None:
-    said = choose_t_r("", RepetitionTime(), RepetitionTime())
-    assert said == RepetitionTime(None, "", "neither header nor JSON sidecar gives one")
 
 
 def test_plausible() -> None:
