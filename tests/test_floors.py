@@ -235,7 +235,7 @@ ARROWS: dict[str, set[str]] = {
     "fmriprep": {"confoundtable"},
     "gzipindex": {"gzippoints", "gzipreader", "gzipsearch", "locks", "partfiles"},
     "gzipsearch": {"gzippoints"},
-    "labelimage": {"entities", "header", "image", "nifti", "openimage", "paths", "templates"},
+    "labelimage": {"entities", "image", "nifti", "openimage", "paths", "templates"},
     "labeltable": {"bytesource", "urls"},
     "lazyimage": {"image", "imagefile"},
     "listing": {"paths", "remote", "urls"},
