@@ -21,6 +21,7 @@ from daskroi.kernels import REDUCERS
 from daskroi.nifti import NiftiFile
 from daskroi.recipe import Recipe
 from daskroi.regions import RegionIndex
+from daskroi.repetition import RepetitionTime
 from daskroi.steps import CleanSteps
 from daskroi.urls import StorageOptions
 
@@ -348,6 +349,7 @@ def test_changing_any_field_changes_the_token(value: Any) -> None:
         ByteSource: [ByteSource("/z.nii", 1, "1", False)],
         StorageOptions: [StorageOptions({"anon": True})],
         dr.Grid: [dr.Grid.make((3, 2, 2), np.eye(4))],
+        RepetitionTime: [RepetitionTime(2.0, "header"), RepetitionTime(None, "header", 2000.0)],
     }
     token = dask.base.tokenize(value)
     assert token == dask.base.tokenize(pickle.loads(pickle.dumps(value)))
