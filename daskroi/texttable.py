@@ -139,7 +139,8 @@ def frame_of(raw: bytes, file: str, what: str) -> tuple[pd.DataFrame, bool]:
 def header_of(text: str, separator: str) -> tuple[list[str], int]:
     """The header, which all rows fit, and how many fields they have before those it names.
 
-    One if R has numbered them: its ``write.table`` does, and gives that column no name.
+    One if rows are numbered and the header leaves that out, as R's ``write.table`` does. Not where
+    commas separate: the first field may be all that a decimal comma has left of a number.
 
     Raises
     ------
@@ -155,11 +156,11 @@ def header_of(text: str, separator: str) -> tuple[list[str], int]:
     """
     lines = rows(text, separator)
     _, header = next(lines, (0, []))
-    skipped = 0
-    for count, (line, row) in enumerate(lines, 1):
-        if count == 1:
-            skipped = int(len(row) == len(header) + 1 and row[0] == "1")
-        if len(row) != len(header) + skipped or (skipped and row[0] != str(count)):
+    start = skipped = 0
+    for count, (line, row) in enumerate(lines):
+        if not count and separator != "," and len(row) == len(header) + 1 and row[0] in ("0", "1"):
+            start, skipped = int(row[0]), 1
+        if len(row) != len(header) + skipped or (skipped and row[0] != str(start + count)):
             raise ValueError(f"line {line} has {len(row)} fields, the header {len(header)}")
     return header, skipped
 
@@ -176,5 +177,5 @@ def _is_number(field: str) -> bool:
     try:
         float(field)
     except ValueError:
-        return field.lower() in ("", "n/a", "na")
+        return field.lower() in ("", "n/a", "na", "true", "false")
     return True
