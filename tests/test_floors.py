@@ -215,7 +215,6 @@ ARROWS: dict[str, set[str]] = {
     "atlas": {
         "image",
         "labelimage",
-        "labeltable",
         "maps",
         "regiontable",
         "seeds",
