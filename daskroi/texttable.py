@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from daskroi.errors import DaskroiError
-from daskroi.tsv import check_tabs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +59,7 @@ def rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     width = 0
     try:
         for row in reader:
-            fields = [field.strip() for field in row]
+            fields = list(map(str.strip, row))
             if any(fields):
                 # a first row of numbers may end in one that is missing
                 least = width or (len(fields) if all(map(_is_number, fields)) else 0)
@@ -166,10 +165,14 @@ def header_of(text: str, separator: str) -> tuple[list[str], int]:
 
 
 def _separator(line: str, file: str) -> str:
-    if file.endswith((".tsv", ".tsv.gz")):
-        check_tabs(line, file)
-        return "\t"
     found = [separator for separator in "\t;," if separator in line]
+    if file.endswith((".tsv", ".tsv.gz")):
+        if found and found[0] != "\t":
+            raise DaskroiError(
+                f"{file}: its columns are not separated by tabs but by {found[0]!r}. Write it with "
+                "tabs, or name it .csv."
+            )
+        return "\t"
     return found[0] if found else " " if len(line.split()) > 1 else ","
 
 
