@@ -48,12 +48,12 @@ def read_table(
         )
     source = ByteSource.of(path, storage_options)
     file, raw = source.shown, source.read()
-    table, named = frame_of(raw, file, "confounds")
+    give = "Give fMRIPrep's ..._desc-confounds_timeseries.tsv"
+    table, named = frame_of(raw, file, "confounds", f"{give}.")
     if not named:
         raise DaskroiError(
-            f"{file}: the table has no header, so no strategy can tell its columns. Give "
-            "fMRIPrep's ..._desc-confounds_timeseries.tsv, or pass it as confounds without a "
-            "strategy."
+            f"{file}: the table has no header, so no strategy can tell its columns. {give}, or "
+            "pass it as confounds without a strategy."
         )
     return file, table, hashlib.sha256(raw).hexdigest()
 

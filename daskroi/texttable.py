@@ -71,10 +71,11 @@ def rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"line {reader.line_num} cannot be read ({error})") from error
 
 
-def frame_of(raw: bytes, file: str, what: str) -> tuple[pd.DataFrame, bool]:
+def frame_of(raw: bytes, file: str, what: str, give: str = "") -> tuple[pd.DataFrame, bool]:
     """A table of numbers, and whether its columns have names.
 
     Separated by tabs if ``file`` is called .tsv; else by tabs, semicolons, commas or blanks.
+    ``give`` is the remedy if it is no text.
 
     Raises
     ------
@@ -96,10 +97,9 @@ def frame_of(raw: bytes, file: str, what: str) -> tuple[pd.DataFrame, bool]:
     try:
         text = decoded(raw)
     except ValueError as error:
-        raise DaskroiError(
-            f"{file}: not a table of text ({error}), hence not a table of {what}. Pass a CSV or "
-            "TSV file, in UTF-8."
-        ) from error
+        kind = what if give else "text"
+        give = give or f"Pass a CSV or TSV file of {what}, in UTF-8."
+        raise DaskroiError(f"{file}: not a table of {kind} ({error}). {give}") from error
     separator = _separator(next(filter(str.strip, io.StringIO(text, newline=None)), ""), file)
     try:
         header, skipped = header_of(text, separator)

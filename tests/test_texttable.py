@@ -50,10 +50,10 @@ def read(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, str |
         (
             "t.tsv",
             "x\ty\tz\n1.5\t2\t3\n4\t5\t\0\0\0\0",
-            r"not a table of text \(line 3 holds bytes",
+            r"not a table of \w+ \(line 3 holds bytes",
         ),
         ("t.tsv", 'x\ty\tz\n1.5\t2\t"3\n4\t5\t6\n', r"\(line 3 cannot be read"),
-        ("t.tsv", "x\ty\tz\n".encode("utf-16"), r"not a table of text .*in UTF-8"),
+        ("t.tsv", "x\ty\tz\n".encode("utf-16"), r"not a table of \w+ \(.utf-8"),
         ("t.tsv", "x\ty\tz\ty\n1.5\t2\t3\t0\n", r"there are several columns 'y'\. Keep one"),
         ("t.csv", ",,\n\n", r"t\.csv: the \w+ file is empty\. Write it again"),
     ],
