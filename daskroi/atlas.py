@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_flag, warn
 from daskroi.grid import Grid
 from daskroi.labelimage import LabelImage, MapsImage, read_atlas_image
-from daskroi.labeltable import read_label_table
 from daskroi.maps import MapsAtlas
 from daskroi.regiontable import (
     RegionAxis,
@@ -107,11 +106,8 @@ class Atlas(RegionAxis):
     @property
     def summary(self) -> str:
         """One line for people: regions, grid, template."""
-        empty = int((self.table["n_voxels"] == 0).sum())
-        regions = f"{len(self.table)} region{'s' if len(self.table) != 1 else ''}"
-        if empty:
-            regions += f" ({empty} without voxels)"
-        return ", ".join(filter(None, (regions, self.grid.describe(), self.template)))
+        said = (self._counted("region"), self.grid.describe(), self.template)
+        return ", ".join(filter(None, said))
 
 
 def load_atlas(
@@ -356,9 +352,7 @@ def _of_labels(
             "the file and background_label."
         )
     if lut is not None:
-        table = read_label_table(lut, storage_options=storage_options)
-        origin = os.fspath(lut) if isinstance(lut, str | os.PathLike) else "lut"
-        rows = join_by_id(table, sizes, background, read.culprit, origin)
+        rows = join_by_id(lut, sizes, background, read.culprit, storage_options)
     else:
         rows = name_by_position(sizes, labels, background, read.culprit)
     voxels = [sizes.get(int(i), 0) for i in rows["index"]]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from daskroi.censor import kept_frames, sample_mask_to_bool, split_runs
 from daskroi.confounds import read_confounds
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief
+from daskroi.image import declared_t_r
 from daskroi.signals import apply_steps, check_steps, output_dtype
 from daskroi.steps import CleanSteps
 
@@ -157,6 +158,9 @@ def t_r_from_time(series: xr.DataArray, runs: ArrayLike | None = None) -> float:
             f"t_r is missing and the time between frames is {gaps.min():g} to {gaps.max():g} s. "
             "Pass t_r in s, and clean before leaving frames out."
         )
+    said = declared_t_r(time).seconds
+    if said is not None and np.allclose(gaps, said, rtol=1e-6, atol=0):
+        return said
     # the mean of 0.72 s steps is 0.7199999999999999
     return round(t_r, 9)
 

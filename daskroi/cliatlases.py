@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -204,17 +203,12 @@ def _spheres(
 
 
 def _read_seeds(path: str, storage_options: dict[str, Any] | None) -> pd.DataFrame:
-    import pandas as pd
-
     from daskroi.bytesource import ByteSource
+    from daskroi.texttable import frame_of
 
-    raw = ByteSource.of(path, storage_options).read()
-    try:
-        text = raw.decode("utf-8-sig")
-        separator = "\t" if "\t" in text.partition("\n")[0] else ","
-        return pd.read_csv(io.StringIO(text), sep=separator)
-    except ValueError as error:
+    table, named = frame_of(ByteSource.of(path, storage_options).read(), shown(path), "seeds")
+    if not named:
         raise DaskroiError(
-            f"{shown(path)}: not a table of seeds ({error}). Give a TSV with columns x, y and z in "
-            "mm."
-        ) from error
+            f"{shown(path)}: the table of seeds has no header. Name its columns x, y and z."
+        )
+    return table

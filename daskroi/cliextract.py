@@ -145,7 +145,7 @@ def _kept(
         mask = sample_mask_to_bool(_read_sample_mask(path, storage_options), n_frames)
         keep &= True if mask is None else mask
         if not keep.any():
-            raise DaskroiError(f"{path}: together with --dummy-scans, no frame is left.")
+            raise DaskroiError(f"{shown(path)}: together with --dummy-scans, no frame is left.")
     return keep
 
 
@@ -154,7 +154,7 @@ def _read_sample_mask(path: str, storage_options: dict[str, Any] | None) -> np.n
 
     from daskroi.bytesource import ByteSource
 
-    raw = ByteSource.of(path, storage_options).read()
+    raw, path = ByteSource.of(path, storage_options).read(), shown(path)
     try:
         if path.endswith(".npy"):
             values = np.load(io.BytesIO(raw), allow_pickle=False).ravel()

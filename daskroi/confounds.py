@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_texts, some, warn
-from daskroi.tsv import check_tabs
+from daskroi.texttable import frame_of
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -124,8 +123,9 @@ def _read(item: Any, position: str, storage_options: Mapping[str, Any] | None) -
 
     culprit = f"confounds{position}"
     if isinstance(item, str | os.PathLike):
-        table, named = _read_file(os.fspath(item), storage_options)
-        return _from_table(table, shown(os.fspath(item)), named)
+        file, raw = shown(os.fspath(item)), ByteSource.of(item, storage_options).read()
+        table, named = frame_of(raw, file, "confounds")
+        return _from_table(table, file, named)
     if isinstance(item, pd.Series):
         item = item.to_frame()
     if isinstance(item, pd.DataFrame):
@@ -147,59 +147,6 @@ def _read(item: Any, position: str, storage_options: Mapping[str, Any] | None) -
         values[missing] = np.nan
     values = values[:, None] if values.ndim == 1 else values
     return _Source(culprit, values, ("",) * values.shape[1], False)
-
-
-def _read_file(given: str, storage_options: Mapping[str, Any] | None) -> tuple[pd.DataFrame, bool]:
-    """Table of a CSV or TSV file, and whether its columns have names."""
-    import pandas as pd
-
-    path = shown(given)
-    raw = ByteSource.of(given, storage_options).read()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DaskroiError(
-            f"{path}: not a table of text ({error}). Pass a CSV or TSV file of confounds, in UTF-8."
-        ) from error
-    first = next((line for line in text.splitlines() if line.strip()), None)
-    if first is None:
-        raise DaskroiError(f"{path}: the confounds file is empty. Write it again.")
-    separator = _separator(first, path)
-    fields = first.split() if separator == r"\s+" else first.split(separator)
-    named = not all(_is_number(field) for field in fields)
-    try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, header=0 if named else None)
-    except ValueError as error:  # pandas' ParserError is one
-        reason = str(error).strip().splitlines()[-1]
-        raise DaskroiError(
-            f"{path}: not a table of confounds ({reason}). Use one separator, and as many values "
-            "in each row."
-        ) from error
-    if table.empty:
-        raise DaskroiError(f"{path}: the confounds file has a header and no rows. Write it again.")
-    if named and len(fields) == table.shape[1]:
-        # pandas would call the second "csf" "csf.1", and "csf" would be the first
-        table.columns = [field.strip().strip("\"'") for field in fields]
-    return table, named
-
-
-def _separator(line: str, path: str) -> str:
-    if path.endswith((".tsv", ".tsv.gz")):
-        check_tabs(line, path)
-        return "\t"
-    for separator in "\t;,":
-        if separator in line:
-            return separator
-    return r"\s+" if len(line.split()) > 1 else ","
-
-
-def _is_number(field: str) -> bool:
-    field = field.strip().strip("\"'")
-    try:
-        float(field)
-    except ValueError:
-        return field.lower() in ("", "n/a", "na")
-    return True
 
 
 def _from_table(table: pd.DataFrame, culprit: str, named: bool) -> _Source:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import io
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from daskroi.bytesource import ByteSource
 from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, some, warn
 from daskroi.jsontext import from_json
-from daskroi.tsv import check_tabs
+from daskroi.texttable import frame_of
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ def read_table(
     path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
 ) -> tuple[str, pd.DataFrame, str]:
     """Name to show, table and SHA-256 of a file of confounds."""
-    import pandas as pd
-
     if not isinstance(path, str | os.PathLike):
         raise DaskroiTypeError(
             f"path is a {type(path).__name__}. Pass the path or URL of one table of confounds."
@@ -52,32 +48,14 @@ def read_table(
         )
     source = ByteSource.of(path, storage_options)
     file, raw = source.shown, source.read()
-    try:
-        table = pd.read_csv(io.BytesIO(raw), sep="\t")
-    except ValueError as error:  # of pandas, or of UTF-8
-        reason = str(error).strip().splitlines()[-1]
+    give = "Give fMRIPrep's ..._desc-confounds_timeseries.tsv"
+    table, named = frame_of(raw, file, "confounds", f"{give}.")
+    if not named:
         raise DaskroiError(
-            f"{file}: not a table of confounds ({reason}). Give fMRIPrep's "
-            "..._desc-confounds_timeseries.tsv."
-        ) from error
-    header = raw.partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
-    check_tabs(header, file)
-    names = Counter(header.split("\t"))
-    if twice := sorted(name for name, count in names.items() if count > 1):
-        raise DaskroiError(
-            f"{file}: there are several columns {', '.join(map(repr, twice))}. Keep one of each "
-            "name."
+            f"{file}: the table has no header, so no strategy can tell its columns. {give}, or "
+            "pass it as confounds without a strategy."
         )
-    if table.empty:
-        raise DaskroiError(f"{file}: the table has a header and no rows. Write it again.")
-    try:
-        float(table.columns[0])
-    except ValueError:
-        return file, table, hashlib.sha256(raw).hexdigest()
-    raise DaskroiError(
-        f"{file}: the table has no header, so no strategy can tell its columns. Give fMRIPrep's "
-        "..._desc-confounds_timeseries.tsv, or pass it as confounds without a strategy."
-    )
+    return file, table, hashlib.sha256(raw).hexdigest()
 
 
 def sidecar_of(path: str | os.PathLike[str]) -> str:

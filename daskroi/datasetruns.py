@@ -14,6 +14,7 @@ from daskroi.datasetdownload import storing
 from daskroi.datasetfiles import DataFile, fetch_files, own_folder
 from daskroi.errors import DaskroiError, DaskroiTypeError, check_choice, warn
 from daskroi.partfiles import placed
+from daskroi.texttable import decoded, header_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -275,6 +276,7 @@ def _reduced(table: Path, data_dir: str | os.PathLike[str] | None) -> Path:
     if (beside := table.with_name(name)).is_file() and beside.stat().st_size:
         return beside
     try:
+        header_of(decoded(table.read_bytes()), "\t")
         values = pd.read_csv(table, delimiter="\t", usecols=list(REDUCED))[list(REDUCED)]
         buffer = io.StringIO()
         header = "\t".join(REDUCED)

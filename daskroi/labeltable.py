@@ -7,7 +7,6 @@ FreeSurfer LUT is a ``.txt``, a ``.tsv`` may hold commas).
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 from collections import Counter
@@ -18,6 +17,7 @@ import numpy as np
 
 from daskroi.bytesource import ByteSource
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief, some
+from daskroi.texttable import rows
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -198,45 +198,22 @@ def _lut_fields(line: str) -> list[str] | None:
 def _read_delimited(text: str, culprit: str) -> pd.DataFrame:
     import pandas as pd
 
-    header = next(line for _, line in _lines(text))
-    # no pandas parser: a name with an unquoted comma would silently shift or cut its columns
+    # shorter than what csv refuses
+    header = next(line for _, line in _lines(text))[:100_000]
     separators = ("\t", ",", ";", " ")
-    try:
-        fields = {s: [_key(f) for f in next(csv.reader([header], delimiter=s))] for s in separators}
-    except csv.Error as error:
-        raise DaskroiError(
-            f"{culprit}: the header cannot be read ({error}). Check the quotes."
-        ) from error
+    fields = {s: [_key(f) for f in next(csv.reader([header], delimiter=s))] for s in separators}
     fit = [s for s in separators if {"index", "name"} <= set(fields[s])]
     separator = fit[0] if fit else max(separators[:3], key=lambda s: len(fields[s]))
-    blanks = separator == " "
-    reader = csv.reader(
-        io.StringIO(text), delimiter=separator, skipinitialspace=blanks, strict=True
-    )
-    rows: list[list[str]] = []
     try:
-        for row in reader:
-            values = [v.strip() for v in row]
-            while values and not values[-1] and (not rows or len(values) > len(rows[0])):
-                values.pop()
-            if not any(values):
-                continue
-            if rows and len(values) > len(rows[0]):
-                raise DaskroiError(
-                    f"{culprit}: line {reader.line_num} has {len(values)} fields, the header "
-                    f"{len(rows[0])}. Quote names that contain {separator!r}."
-                )
-            rows.append(values + [""] * (len(rows[0]) - len(values) if rows else 0))
-    except csv.Error as error:
+        (_, names), *lines = rows(text, separator)
+        for line, row in lines:
+            if len(row) > len(names):
+                raise ValueError(f"line {line} has {len(row)} fields, the header {len(names)}")
+    except ValueError as error:
         raise DaskroiError(
-            f"{culprit}: line {reader.line_num} cannot be read ({error}). Check the quotes."
+            f"{culprit}: {error}. Quote names that contain {separator!r}, and close all quotes."
         ) from error
-    if not rows:  # nothing but quotes and blanks
-        raise DaskroiError(
-            f"{culprit}: the label table is empty. Give columns 'index' and 'name', or leave it "
-            "out."
-        )
-    return pd.DataFrame(rows[1:], columns=rows[0])
+    return pd.DataFrame([row + [""] * (len(names) - len(row)) for _, row in lines], columns=names)
 
 
 def _key(column: object) -> str:
@@ -327,5 +304,5 @@ _Format = tuple[str, Callable[[str], bool], Callable[[Any, str], Any]]
 _FORMATS: tuple[_Format, ...] = (
     ("fsl", lambda text: text.lstrip().startswith("<"), _read_fsl),
     ("freesurfer", _is_lut, _read_freesurfer),
-    ("delimited", lambda text: bool(text.strip()), _read_delimited),
+    ("delimited", lambda text: re.search(r'[^\s",;]', text) is not None, _read_delimited),
 )

@@ -163,11 +163,8 @@ class MapsAtlas(RegionAxis):
     @property
     def summary(self) -> str:
         """One line for people: maps, grid, template."""
-        empty = int((self.index.counts == 0).sum())
-        maps = f"{len(self.table)} map{'s' if len(self.table) != 1 else ''}"
-        if empty:
-            maps += f" ({empty} without voxels)"
-        return ", ".join(filter(None, (maps, self.grid.describe(), self.template)))
+        said = (self._counted("map"), self.grid.describe(), self.template)
+        return ", ".join(filter(None, said))
 
     def regions_on(self, grid: Grid) -> RegionIndex:
         """The maps on another grid, by linear interpolation.

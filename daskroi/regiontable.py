@@ -25,7 +25,7 @@ from daskroi.errors import (
 from daskroi.labeltable import read_label_table
 from daskroi.paths import stem_of
 from daskroi.remote import identify
-from daskroi.urls import StorageOptions, is_url, local_path
+from daskroi.urls import StorageOptions, is_url, local_path, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +80,11 @@ class RegionAxis(ABC):
     @abstractmethod
     def summary(self) -> str:
         """One line for people: regions, place, template."""
+
+    def _counted(self, what: str) -> str:
+        """How many regions there are, and how many of them have no voxel."""
+        n, empty = len(self.table), int((self.table["n_voxels"] == 0).sum())
+        return f"{n} {what}{'s' * (n != 1)}" + f" ({empty} without voxels)" * (empty > 0)
 
     def __eq__(self, other: object) -> bool:
         same = type(self) is type(other)
@@ -205,7 +210,11 @@ def name_by_position(
 
 
 def join_by_id(
-    table: pd.DataFrame, sizes: dict[int, int], background: int, culprit: str, origin: str
+    lut: Any,
+    sizes: dict[int, int],
+    background: int,
+    culprit: str,
+    storage_options: dict[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Rows of a label image and its table together, in ascending id; names by id.
 
@@ -213,9 +222,10 @@ def join_by_id(
     --------
     >>> import pandas as pd
     >>> lut = pd.DataFrame({"index": [7, 3], "name": ["V2", "V1"]})
-    >>> join_by_id(read_label_table(lut), {3: 10, 7: 20}, 0, "atlas.nii", "lut")["name"].tolist()
+    >>> join_by_id(lut, {3: 10, 7: 20}, 0, "atlas.nii")["name"].tolist()
     ['V1', 'V2']
     """
+    origin, table = _origin(lut), read_label_table(lut, storage_options=storage_options)
     dictionary = table.attrs["format"] == "freesurfer"
     table = table[table["index"] != background]
     known = {int(i) for i in table["index"]}
@@ -233,6 +243,11 @@ def join_by_id(
     joined = table.set_index("index").reindex(ids)
     joined["name"] = joined["name"].fillna("unknown")
     return joined.rename_axis("index").reset_index()
+
+
+def _origin(lut: Any) -> str:
+    """What messages call a label table; not the credentials of its URL."""
+    return shown(os.fspath(lut)) if isinstance(lut, str | os.PathLike) else "lut"
 
 
 def rows_in_order(
@@ -278,7 +293,7 @@ def rows_in_order(
     import pandas as pd
 
     if lut is not None:
-        origin = os.fspath(lut) if isinstance(lut, str | os.PathLike) else "lut"
+        origin = _origin(lut)
         rows = read_label_table(lut, by_position=True, storage_options=storage_options)
     else:
         origin = "labels"

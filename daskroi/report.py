@@ -211,13 +211,16 @@ def read_confound_table(
 
     import pandas as pd
 
-    from daskroi.confoundtable import read_table
+    from daskroi.bytesource import ByteSource
     from daskroi.fmriprep import Confounds
+    from daskroi.texttable import frame_of
 
     if isinstance(confounds, Confounds):
         return confounds.values
     if isinstance(confounds, str | os.PathLike):
-        return read_table(confounds, storage_options)[1]
+        source = ByteSource.of(confounds, storage_options)
+        table, named = frame_of(source.read(), source.shown, "confounds")
+        return table if named else table.add_prefix("confound ")
     if isinstance(confounds, pd.DataFrame):
         return confounds
     values = np.asarray(confounds)

@@ -20,6 +20,7 @@ from daskroi.outputs import NotWrittenError, write
 from daskroi.partfiles import sweep
 from daskroi.paths import printable
 from daskroi.targets import exists, read_text, remove
+from daskroi.texttable import header_of
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -221,8 +222,10 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
     import pandas as pd
 
     try:
+        text = read_text(out / name)
+        header_of(text, "\t")
         table = pd.read_csv(
-            io.StringIO(read_text(out / name)),
+            io.StringIO(text),
             sep="\t",
             na_values="n/a",
             keep_default_na=False,

@@ -16,7 +16,6 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 __all__ = [
     "MISSING",
     "cells",
-    "check_tabs",
     "column_names",
     "numbers",
     "rows_of",
@@ -26,24 +25,6 @@ __all__ = [
 
 MISSING = "n/a"
 NAMELESS = ("", MISSING, "unknown")
-
-
-def check_tabs(header: str, file: str) -> None:
-    """Refuse a table that is named .tsv and has other separators than tabs.
-
-    Examples
-    --------
-    >>> check_tabs("trans_x;trans_y", "confounds.tsv")
-    Traceback (most recent call last):
-        ...
-    daskroi.errors.DaskroiError: confounds.tsv: its columns are not separated by tabs but ...
-    """
-    found = next((mark for mark in ";," if mark in header), None)
-    if "\t" not in header and found:
-        raise DaskroiError(
-            f"{file}: its columns are not separated by tabs but by {found!r}. Write it with tabs, "
-            "or name it .csv."
-        )
 
 
 def column_names(ids: Sequence[int], names: Sequence[str]) -> list[str]:

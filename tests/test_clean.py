@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn import signal as oracle
 
+import daskroi as dr
 from daskroi import signals
 from daskroi.clean import clean, t_r_from_time
 from daskroi.errors import DaskroiError, DaskroiTypeError, DaskroiWarning
@@ -207,6 +208,9 @@ def test_t_r_comes_from_time():
     runs = np.repeat([1, 2], N_TIME // 2)
     series = make().assign_coords(time=("time", np.tile(np.arange(30) * 2.0, 2), {"units": "s"}))
     assert t_r_from_time(series, runs) == 2.0
+    # a TR that has no end, as `extract` read it off the image
+    run = dr.make_phantom((10, 12, 10), n_time=60, n_regions=4, t_r=1 / 3)
+    assert t_r_from_time(dr.extract(run.image, run.atlas)) == 1 / 3
     # no cutoff, no need
     clean(make().drop_vars("time"), detrend=True, filter=False)
 

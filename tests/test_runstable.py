@@ -117,6 +117,17 @@ def test_a_damaged_table_is_said(tmp_path, text):
         read_runs(tmp_path)
 
 
+def test_a_cut_table_is_said(tmp_path):
+    table = RunsTable(tmp_path)
+    for i in range(2):
+        table.add(job(i), "ok", Outcome())
+    table.finish()
+    text = (tmp_path / "runs.tsv").read_text()
+    (tmp_path / "runs.tsv").write_text(text[: text.rindex("\t")])
+    with pytest.raises(DaskroiError, match=r"no table of runs \(line 3 has \d+ fields, the header"):
+        read_runs(tmp_path)
+
+
 def test_logs_of_two_folders_are_two(tmp_path):
     first, second = (Job(i, f"{folder}/run", "x.nii") for i, folder in enumerate("ab"))
     write_log(tmp_path, first, Outcome("failed", "first", "", "key"))

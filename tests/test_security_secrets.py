@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import nibabel as nib
+import numpy as np
 import pytest
 import secretsweep
 from secretsweep import SECRET
 from servers import http_server
 
 import daskroi as dr
+from daskroi.cliextract import _read_sample_mask
 from daskroi.urls import StorageOptions, scrubbed, secrets_of, shown
 
 HERE = Path(__file__).parent
@@ -141,6 +144,28 @@ def test_urls_are_shown_bare(url: str) -> None:
     assert SECRET not in bare
     assert bare.count("://") == url.count("://")
     assert SECRET not in scrubbed(f"cannot open {url}: {url}", url, {})
+
+
+@pytest.mark.parametrize("volumes", [(), (2,)])
+def test_a_signed_table_of_names_that_does_not_fit(tmp_path: Path, volumes: tuple[int]) -> None:
+    (tmp_path / "t.tsv").write_text("index\tname\n100\ta\n")
+    image = nib.Nifti1Image(np.ones((2, 2, 2, *volumes), "f4"), np.eye(4))
+    with (
+        http_server(tmp_path) as server,
+        pytest.raises(dr.DaskroiError, match=r"t\.tsv: ") as caught,
+    ):
+        dr.load_atlas(image, lut=f"{server.url}/t.tsv?token={SECRET}")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_signed_sample_mask(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.array([2, 3]))
+    (tmp_path / "m.txt").write_text("all of them")
+    with http_server(tmp_path) as server:
+        assert _read_sample_mask(f"{server.url}/m.npy?token={SECRET}", None).tolist() == [2, 3]
+        with pytest.raises(dr.DaskroiError, match=r"m\.txt: not a sample mask") as caught:
+            _read_sample_mask(f"{server.url}/m.txt?token={SECRET}", None)
+    assert SECRET not in str(caught.value)
 
 
 def test_what_of_options_may_be_shown() -> None:
