@@ -74,9 +74,11 @@ class Bar:
 
     def text(self) -> str:
         """``45 %, 1.2 MB, 240 kB/s, 0:34 so far, 0:41 to go``: what of it is known."""
-        done, total = self.done, self.total or 0
+        total = self.total or 0
+        # pooch counts the last block as a whole one
+        done = min(self.done, total or self.done)
         seconds = max(time.monotonic() - self._started, 1e-9)
-        parts = [f"{min(100 * done // total, 100)} %"] if total else []
+        parts = [f"{100 * done // total} %"] if total else []
         if self.unit == BYTES:
             parts += [size(done), f"{size(done / seconds)}/s"]
         elif self.unit:
