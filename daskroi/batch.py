@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from inspect import signature
@@ -21,6 +21,7 @@ from daskroi import runstable
 from daskroi.beside import beside_of
 from daskroi.cohortatlas import cohort_atlases
 from daskroi.currentclient import current_client
+from daskroi.display import check_progress
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.jobs import jobs_of, parse_shard
 from daskroi.listing import local_or_url
@@ -29,7 +30,7 @@ from daskroi.outputs import write
 from daskroi.partfiles import session_file
 from daskroi.paths import dataset_root
 from daskroi.planning import Plan, plan_of
-from daskroi.progress import show_progress
+from daskroi.progress import Progress
 from daskroi.recipe import Recipe
 from daskroi.runstable import RunsTable
 from daskroi.session import Session
@@ -66,7 +67,7 @@ def extract_cohort(
     parquet: bool = False,
     max_in_flight: int | None = None,
     memory: str | int | None = None,
-    progress: bool = True,
+    progress: bool | Callable[[int], Any] = True,
     dry_run: bool = False,
     **recipe: Any,
 ) -> Summary | Plan:
@@ -114,8 +115,9 @@ def extract_cohort(
         Runs submitted and not done; 2 for every thread of the workers if not given.
     memory : str or int, optional
         Without a cluster: what runs may need together ("4 GB"); 3/4 of what is free if not given.
-    progress : bool
-        Show how far it is.
+    progress : bool or callable
+        Show how far it is: in a terminal or notebook a bar, in a log a line every 10 s. A function
+        is called with the number of runs seen instead, again and again.
     dry_run : bool
         Do nothing, and return a `daskroi.planning.Plan`.
     **recipe
@@ -161,6 +163,7 @@ def extract_cohort(
     """
     part = parse_shard(shard)
     _check(out, mask, client, max_in_flight, memory)
+    check_progress(progress)
     if cohort_zarr and part is not None:
         raise DaskroiError(
             "cohort_zarr=True and shard= do not go together: two shards would write one store. "
@@ -191,7 +194,7 @@ def extract_cohort(
         runstable.sweep_tables(target)
         _describe_dataset(target, work.root)
         window = _window(client, work, max_in_flight, memory, stack)
-        session.display = stack.enter_context(closing(show_progress(total, progress)))
+        session.display = stack.enter_context(closing(Progress(total, progress)))
         if cohort_zarr:
             from daskroi.cohortzarr import CohortZarr, InOrder, sole_writer
 

@@ -78,7 +78,11 @@ def bids(
         per_subject=True,
     )
     runs = find_runs(
-        bids_dir, bids_filter=bids_filter_file, storage_options=storage_options, **chosen
+        bids_dir,
+        bids_filter=bids_filter_file,
+        storage_options=storage_options,
+        progress=True,
+        **chosen,
     )
     say("Found", describe_runs(runs).splitlines()[0])
     given = {name: atlas for name, (atlas, _) in loaded.items()}

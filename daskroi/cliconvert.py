@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from daskroi.clicompute import shown_compute
 from daskroi.interrupt import exit_code
-from daskroi.terminal import Command, Option, say, shown_compute, storage_option, verbose_option
+from daskroi.terminal import Command, Option, say, storage_option, verbose_option
 
 __all__ = ["convert"]
 

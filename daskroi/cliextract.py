@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskroi.cliatlases import atlases_of
+from daskroi.clicompute import shown_compute
 from daskroi.cliextractoptions import EPILOG, extract_options
 from daskroi.clioptions import recipe_of
 from daskroi.errors import DaskroiError
-from daskroi.terminal import Command, say, shown_compute
+from daskroi.terminal import Command, say
 from daskroi.urls import shown
 
 if TYPE_CHECKING:

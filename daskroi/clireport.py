@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskroi.cliatlases import load_named, named
+from daskroi.clicompute import shown_compute
 from daskroi.clioptions import RUNNING, option, recipe_of, shared
 from daskroi.errors import DaskroiNotFoundError
-from daskroi.terminal import Command, say, shown_compute, storage_option, verbose_option
+from daskroi.terminal import Command, say, storage_option, verbose_option
 from daskroi.urls import is_url, shown
 
 if TYPE_CHECKING:

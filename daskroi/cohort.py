@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from daskroi.bar import Bar
+from daskroi.display import check_progress
 from daskroi.entities import in_order
-from daskroi.errors import DaskroiError, DaskroiTypeError, some, warn
+from daskroi.errors import DaskroiError, some, warn
 from daskroi.listing import list_folder, local_or_url
 from daskroi.paths import child_of, natural_key, printable, split_path
 from daskroi.search import FILTERED, Found, as_images, beside, search
@@ -36,7 +39,7 @@ def find_runs(
     res: Any = None,
     bids_filter: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    progress: Callable[[int], Any] | None = None,
+    progress: bool | Callable[[int], Any] | None = None,
     **entities: Any,
 ) -> pd.DataFrame:
     """Find the preprocessed runs of a dataset, each with its mask, confounds and sidecar.
@@ -59,8 +62,9 @@ def find_runs(
         ``bold`` are for other files.
     storage_options : mapping, optional
         For fsspec: ``{"anon": True}`` for a public bucket.
-    progress : callable, optional
-        Called with the number of files seen, after each folder.
+    progress : bool or callable, optional
+        Show how far it is, as `extract_cohort` does; not shown unless asked for. A function is
+        called with the number of files seen instead, after each folder.
     **entities
         Any other entity by short or long name: ``acq="mb"``, ``direction=["AP", "PA"]``.
         ``desc`` is "preproc" unless given; ``echo`` takes single echoes.
@@ -101,10 +105,7 @@ def find_runs(
     >>> runs[["subject", "task", "space"]].values.tolist()
     [['01', 'rest', 'T1w']]
     """
-    if progress is not None and not callable(progress):
-        raise DaskroiTypeError(
-            f"progress is a {type(progress).__name__}. Give a function, or None."
-        )
+    check_progress(progress)
     named = {
         "participant_label": participant_label,
         "session_id": session_id,
@@ -116,7 +117,9 @@ def find_runs(
     selection = Selection.of(named | entities, bids_filter, storage_options)
     images = as_images(url)
     if images is None:
-        found = search(local_or_url(url), selection, storage_options, progress)  # type: ignore[arg-type]
+        root = local_or_url(url)  # type: ignore[arg-type]
+        with closing(Bar(f"Searching {shown(root)}", "files", progress)) as bar:
+            found = search(root, selection, storage_options, bar.reach)
     else:
         found = beside(images, selection, storage_options)
     selection.check_entities(found.labels)

@@ -14,10 +14,11 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from daskroi.bar import BYTES, Bar
 from daskroi.errors import DaskroiError
 from daskroi.partfiles import part_folder, placed, settle
 from daskroi.urls import shown
@@ -71,7 +72,7 @@ def download(
     sha256 : str
         Of what the URLs give. Without it, that of the first download, if there was one.
     verbose : int
-        0 is silent; else a line per file, and a progress bar in a terminal or notebook.
+        0 is silent; else a line per file, and how far it is.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def _retrieve(name: str, url: str, part: Path, known: str, verbose: int) -> Path
     import requests
 
     def downloader(url: str, output: Any, keeper: Any) -> None:
-        with _progress(name, verbose) as bar:
+        with closing(Bar(name, BYTES, bool(verbose))) as bar:
             fetch = pooch.HTTPDownloader(
                 progressbar=bar,
                 chunk_size=1 << 16,
@@ -306,48 +307,3 @@ def _record(whole: Path, target: Path) -> Path:
 
 def _record_path(path: Path) -> Path:
     return path.parent / CHECKSUMS / f"{path.name}.sha256"
-
-
-@contextmanager
-def _progress(name: str, verbose: int) -> Iterator[Any]:
-    """What pooch takes for a progress bar, drawn by rich; False for none."""
-    if not verbose:
-        yield False
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
-        yield False
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as progress:
-        yield _Bar(progress, progress.add_task(name, total=None))
-
-
-class _Bar:
-    """pooch's interface: ``total``, ``update``, ``reset``, ``close``."""
-
-    def __init__(self, progress: Any, task: Any) -> None:
-        self.progress, self.task = progress, task
-
-    @property
-    def total(self) -> int | None:
-        """Bytes; 0 when the server does not say."""
-        return None
-
-    @total.setter
-    def total(self, total: int) -> None:
-        self.progress.update(self.task, total=total or None)
-
-    def update(self, count: int) -> None:
-        """Add bytes."""
-        self.progress.update(self.task, advance=count)
-
-    def reset(self) -> None:
-        """Start again from 0."""
-        self.progress.update(self.task, completed=0)
-
-    def close(self) -> None:
-        """Nothing to do: the context manager around it takes the bar away."""

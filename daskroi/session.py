@@ -14,7 +14,7 @@ from daskroi import runstable
 from daskroi.errors import DaskroiError
 from daskroi.outcome import Outcome, failure
 from daskroi.outputs import NotWrittenError
-from daskroi.progress import Progress, show_progress
+from daskroi.progress import Progress
 from daskroi.runjob import run_job
 from daskroi.sink import deliver
 from daskroi.summary import Summary
@@ -56,7 +56,7 @@ class Session:
         self.overwrite = overwrite
         self.retry_failed = retry_failed
         self.zarr: InOrder | None = None
-        self.display: Progress = show_progress(None, False)
+        self.display = Progress(None, False)
         self.changed: Counter[str] = Counter()
         self.read_bytes = 0
         self.started = time.monotonic()

@@ -1,4 +1,4 @@
-"""How the commands talk: grouped options, one-line errors and warnings, a progress bar.
+"""How the commands talk: grouped options, one-line errors and warnings.
 
 Nothing here imports Dask or NumPy before a command runs: ``daskroi --help`` is instant.
 """
@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import click
 
@@ -22,24 +19,17 @@ from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.interrupt import exit_code, interruptible
 from daskroi.paths import printable
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 __all__ = [
-    "Bar",
     "Command",
     "Group",
     "Option",
     "say",
-    "shown_compute",
     "storage_option",
     "verbose_option",
 ]
 
 VERBOSE = "daskroi.verbose"
 OTHER = "Other"
-# of lines in place of a bar, where no one watches: a log should not fill up with them
-SECONDS_BETWEEN_LINES = 5.0
 
 
 class Option(click.Option):
@@ -265,127 +255,3 @@ def _shown_warnings(ctx: click.Context) -> Iterator[None]:
         warnings.simplefilter("always", DaskroiWarning)
         warnings.showwarning = show
         yield
-
-
-class Bar(Protocol):
-    """What counts steps: a bar on a terminal, now and then a line elsewhere."""
-
-    def advance(self, steps: int = 1) -> None:
-        """Count some steps, from any thread."""
-
-    def add(self, steps: int) -> None:
-        """Have more steps to come."""
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Bar]:
-    from rich.console import Console
-
-    console = Console(file=sys.stderr)
-    title = printable(title)
-    if not console.is_terminal:
-        yield _Lines(title)
-        return
-    from rich import progress
-
-    columns = (
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=console, transient=True) as display:
-        yield _Drawn(display, display.add_task(title, total=None))
-
-
-class _Drawn:
-    def __init__(self, display: Any, task: Any) -> None:
-        self._display, self._task, self._total = display, task, 0
-
-    def add(self, steps: int) -> None:
-        self._total += steps
-        self._display.update(self._task, total=self._total)
-
-    def advance(self, steps: int = 1) -> None:
-        self._display.advance(self._task, steps)
-
-
-class _Lines:
-    def __init__(self, title: str) -> None:
-        self._title, self._total, self._done = title, 0, 0
-        self._last, self._lock = time.monotonic(), threading.Lock()
-
-    def add(self, steps: int) -> None:
-        self._total += steps
-
-    def advance(self, steps: int = 1) -> None:
-        with self._lock:
-            self._done += steps
-            now = time.monotonic()
-            if now - self._last >= SECONDS_BETWEEN_LINES and self._done < self._total:
-                self._last = now
-                click.echo(f"{self._title} {100 * self._done // self._total} %", err=True)
-
-
-def shown_compute(
-    lazy: list[xr.DataArray], title: str, streamed_frames: int = 0
-) -> list[xr.DataArray]:
-    """Compute together in this process, with a progress bar on stderr.
-
-    Parameters
-    ----------
-    lazy : list of DataArray
-    title : str
-        Stands before the bar.
-    streamed_frames : int
-        Frames that will be streamed off files. Dask sees a whole stream as one task, so these are
-        counted as they are read; tasks are counted besides.
-
-    Returns
-    -------
-    list of DataArray
-
-    Examples
-    --------
-    >>> import daskroi as dr
-    >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
-    >>> [result] = shown_compute([dr.extract(run.image, run.atlas)], "Extracting")
-    >>> result.shape
-    (20, 4)
-    """
-    import dask
-    from dask.callbacks import Callback
-
-    with _bar(title) as bar:
-
-        def begin(_: Any, state: Any) -> None:
-            bar.add(sum(len(state[kind]) for kind in ("ready", "waiting", "running")))
-
-        def after(*_: Any) -> None:
-            bar.advance()
-
-        bar.add(streamed_frames)
-        with _counted_slabs(bar), Callback(start_state=begin, posttask=after):
-            return list(dask.compute(*lazy, scheduler="threads"))
-
-
-@contextmanager
-def _counted_slabs(bar: Bar) -> Iterator[None]:
-    """Count frames as slabs come, and end streams when the user has pressed Ctrl-C."""
-    from daskroi.imagefile import StreamEndedError, watch_slabs
-
-    cancelled = threading.Event()
-
-    def watcher(frames: int) -> None:
-        # Python waits for its threads at exit: without this, until the run's end
-        if cancelled.is_set():
-            raise StreamEndedError("cancelled. Start it again.")
-        bar.advance(frames)
-
-    with watch_slabs(watcher):
-        try:
-            yield
-        except BaseException:
-            cancelled.set()
-            raise

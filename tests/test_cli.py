@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from nilearn.maskers import NiftiLabelsMasker
 
 import daskroi as dr
-from daskroi import clioptions, connectomefiles, kernels, recipe, store, terminal
+from daskroi import clioptions, connectomefiles, display, kernels, recipe, store
 from daskroi.cli import main
 from daskroi.errors import DaskroiError
 from daskroi.relmat import read_relmat
@@ -921,7 +921,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("plan", ["stream", "blocks"])
 def test_progress_counts_to_the_end(long_run, tmp_path, monkeypatch, plan, clip):
-    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(display, "SECONDS_BETWEEN_LINES", 0)
     args = ("extract", long_run["image"], "--plan", plan, "-o", tmp_path / "out")
     if clip:  # reads twice
         labels = np.zeros((3, 3, 3), "u1")
@@ -934,8 +934,8 @@ def test_progress_counts_to_the_end(long_run, tmp_path, monkeypatch, plan, clip)
         args += ("--atlas", long_run["atlas"])
     done = check_ok(invoke(*args))
     lines = done.stderr.splitlines()
-    assert {line.rsplit(maxsplit=2)[0] for line in lines} == {f"Reading {long_run['image'].name}"}
-    percents = [int(line.split()[-2]) for line in lines]
+    assert {line.partition(": ")[0] for line in lines} == {f"Reading {long_run['image'].name}"}
+    percents = [int(re.search(r": (\d+) %, \d:\d\d so far", line)[1]) for line in lines]
     assert percents == sorted(percents)
     # steps along the way, not only at its end
     assert len([p for p in percents if 5 < p < 95]) >= 3
@@ -963,7 +963,7 @@ def test_progress_is_a_bar_on_a_terminal(long_run, tmp_path):
         pass
     os.close(leader)
     assert b"Reading sub-01_task-rest" in shown
-    assert b"100%" in shown
+    assert b"100 %" in shown
     assert b"\x1b" not in done.stdout
     assert len(done.stdout.splitlines()) == 5
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ import pytest
 from images import run
 
 import daskroi as dr
-from daskroi import datasets
+from daskroi import datasetdownload, datasets
 from daskroi.datasetfiles import folders_of
 
 BOLD = "{}_task-pixar_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
@@ -680,6 +681,27 @@ def test_templateflow_in_place_of_fsl_is_said(server: Server) -> None:
     assert atlas.names[1:3] == ["Frontal Opercular Cortex", "Left Lateral Ventricle"]
     # found from now on, and not said again
     assert datasets.harvard_oxford("sub-maxprob-thr25-2mm", verbose=0).names == atlas.names
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_a_log_says_how_far_a_download_is(
+    server: Server, monkeypatch: Any, capsys: Any, verbose: int
+) -> None:
+    monkeypatch.setattr("daskroi.display.SECONDS_BETWEEN_LINES", 0)
+    # two blocks of pooch's, the first of which is a line
+    packed = gzip.compress(np.random.default_rng(0).bytes(100_000))
+    (server.folder / "noise.gz").write_bytes(packed)
+    monkeypatch.setenv("DASKROI_DATASETS_URL", server.url)
+    url = f"{server.url}/noise.gz"
+    folder = server.folder.parent / "to"
+    path = datasetdownload.download("noise.gz", [url], folder, verbose=verbose)
+    assert path.read_bytes() == packed
+    said = re.sub(r"[\d.]+ [kM]B/s", "rate", capsys.readouterr().err)
+    assert said == verbose * (
+        f"Downloading noise.gz from {url}\n"
+        "noise.gz: 65 %, 66 kB, rate, 0:00 so far, 0:00 to go\n"
+        "noise.gz: 100 %, 100 kB, rate, 0:00 so far\n"
+    )
 
 
 def test_broken_archive_of_the_first_mirror(server: Server, monkeypatch: Any) -> None:

@@ -179,8 +179,8 @@ def undisturbed(commands: Commands) -> dict[str, tuple[float, dict[str, bytes]]]
     return found
 
 
-# what is said on the way; the last is the progress of a cohort, as far as it came
-SAID_BEFORE = re.compile(r"(Found|Dashboard|Note): |(Extracting|Converting) |\d+ done")
+# what is said on the way; Runs is the progress of a cohort, as far as it came
+SAID_BEFORE = re.compile(r"(Found|Dashboard|Note|Runs|(Searching|Reading|Converting) \S+): ")
 SIGNALS = {
     "extract": [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)],
     "convert": [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)],

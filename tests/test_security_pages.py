@@ -263,11 +263,15 @@ def test_names_do_not_speak_to_the_terminal(tmp_path: Path) -> None:
 def test_progress_of_a_cohort_shows_markup_as_text(tmp_path: Path, capsys: Any) -> None:
     from rich.console import Console
 
-    from daskroi.progress import _Lines, _Live
+    from daskroi.display import _InPlace, _Lines
+    from daskroi.progress import Progress
 
     drawn = io.StringIO()
-    live = _Live(3, Console(file=drawn, force_terminal=True, width=200, color_system=None))
-    for display in (live, _Lines(3)):
+    console = Console(file=drawn, force_terminal=True, width=200, color_system=None)
+    for display in (
+        _InPlace(Progress(3, False), True, console),
+        _Lines(Progress(3, False), True),
+    ):
         for name in NAMES:
             display.line(f"{name}: failed")
         display.close()
