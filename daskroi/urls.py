@@ -252,9 +252,15 @@ def of_protocol(options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
         raise DaskroiTypeError(
             f"storage_options is a {type(options).__name__}. Give a dict, such as {{'anon': True}}."
         )
+    own = options.get(protocol, {})
+    if not isinstance(own, Mapping):  # fsspec takes it for a dict
+        raise DaskroiTypeError(
+            f"storage_options[{protocol!r}] is a {type(own).__name__}. Give a dict of the options "
+            f"of {protocol}://."
+        )
     known = set(available_protocols())
     if options and all(k in known and isinstance(v, Mapping) for k, v in options.items()):
-        return dict(options.get(protocol, {}))
+        return dict(own)
     return dict(options)
 
 

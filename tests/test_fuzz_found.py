@@ -191,3 +191,17 @@ def test_a_damaged_url_shows_no_password() -> None:
     with pytest.raises(DaskroiError, match="NUL character") as caught:
         dr.open_image("s3:hunter2secret@bucket//x\0.nii")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 5, "hunter2", ["hunter2"]], ids=str)
+def test_options_of_a_protocol_that_are_no_dict(value: Any) -> None:
+    """fsspec's AttributeError came through."""
+    message = said(lambda: dr.open_image("memory://x.nii", storage_options={"memory": value}))
+    assert f"storage_options['memory'] is a {type(value).__name__}" in message
+    # of other links of a chain fsspec itself complains, in two ways
+    url = "simplecache::zip://x.nii::memory://x.zip"
+    for link in ("simplecache", "memory"):
+        options = {link: value}
+        message = said(lambda o=options: dr.open_image(url, storage_options=o))  # type: ignore[misc]
+        assert message.startswith(url)
+        assert "hunter2" not in message
