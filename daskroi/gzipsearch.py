@@ -40,6 +40,8 @@ BITE = 1 << 14
 # A worker has other work as well, and each thread takes memory
 MOST_THREADS = 4
 PIECE = 1 << 18
+# SIGABRT, SIGBUS, SIGKILL, SIGSEGV: how the process ends when memory does
+OF_MEMORY = (6, 7, 9, 11)
 
 
 def make_index(
@@ -180,6 +182,8 @@ def _scan(
         return None, complaint.strip()
     if code == 3:
         raise _too_much(most)
+    if threads > 1 and -code in OF_MEMORY:  # one thread takes 1.3 GB of addresses, four 3.5
+        return _scan(path, 1, chunk, page, raw, most)
     raise DaskroiError(
         f"indexing a gzip file: the process for it ended with code {code} "
         f"({' '.join(complaint.split())[-200:] or 'no message'}). "

@@ -18,7 +18,8 @@ INPUTS = 40  # times the weight of a target, which is 0.02 to 5; 1,900 in all
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_but_our_errors(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
-    target = TARGETS[name].target(tmp_path)
-    inputs = len(target.seeds) + max(20, round(INPUTS * TARGETS[name].weight))
+    planned = TARGETS[name]
+    target = planned.target(tmp_path)
+    inputs = len(target.seeds) + max(planned.least, round(INPUTS * planned.weight))
     report = run_target(target, seed=7, inputs=inputs)
     assert not report.findings, "\n".join([report.line(), *report.messages.values()])

@@ -605,6 +605,26 @@ def test_a_search_that_cannot_be_run(
         open_indexed("x", opener(PACKED))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits addresses, as batch systems do")
+def test_one_thread_where_there_is_no_memory_for_four(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rapidgzip dies of it, by SIGSEGV."""
+    program = tmp_path / "python"
+    program.write_text(
+        f'#!/bin/sh\necho "$4" >> {tmp_path}/threads\nulimit -v 2000000\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    payload = np.random.default_rng(0).integers(0, 200, 6 << 20, np.uint8).tobytes()
+    packed = gzip.compress(payload, 1)
+    index = make_index(opener(packed), threads=4)
+    assert (tmp_path / "threads").read_text().split() == ["4", "1"]
+    with IndexedReader(opener(packed), index) as reader:
+        assert reader.read() == payload
+
+
 def test_nothing_is_left_open(tmp_path: Path, search_all: None) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(PACKED)

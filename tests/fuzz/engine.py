@@ -83,11 +83,14 @@ class Planned:
         Share of the inputs that this target gets in a long run.
     make : function
         Of a folder of its own: valid inputs, function, and how inputs are changed.
+    least : int
+        Inputs of a short run, beside the valid ones.
     """
 
     name: str
     weight: float
     make: Callable[[Path], tuple[Sequence[bytes], Callable[[bytes], str | None], Mutate]]
+    least: int = 20
 
     def target(self, folder: Path) -> Target:
         """Make it, in a folder in that folder."""

@@ -1,10 +1,8 @@
-"""Images: NIfTI headers and voxels, gzip in all its forms, indexes, other formats, NIfTI-Zarr."""
+"""Images: NIfTI headers and voxels, gzip in all its forms, other formats, NIfTI-Zarr."""
 
 from __future__ import annotations
 
 import gzip
-import io
-import os
 import shutil
 import warnings
 import zlib
@@ -19,7 +17,7 @@ from fuzz.mutations import joined, json_tokens, nifti_edited, of_bytes, of_text,
 from images import OBLIQUE
 from niftis import nifti_bytes
 
-__all__ = ["image_targets"]
+__all__ = ["Flipped", "flip", "gzipped", "image_targets", "values"]
 
 SHAPE = (4, 3, 2, 5)  # (x, y, z, time)
 
@@ -133,7 +131,7 @@ def gzipped(content: bytes) -> list[bytes]:
     return [whole, several, named, stored, whole + bytes(40), several + gzip.compress(b"", mtime=0)]
 
 
-class _Flipped:
+class Flipped:
     """Damaged gzip data: refused, or the same voxels as before, by every way of reading."""
 
     def __init__(self, folder: Path, content: bytes) -> None:
@@ -172,61 +170,6 @@ class _Flipped:
                 raise Wrong(f"index={index}: wrong voxels, and nothing said")
             words.append("same")
         return "/".join(words)
-
-
-class _OldIndex:
-    """Gzip data that were damaged after their index was made."""
-
-    def __init__(self, contents: list[bytes], raw: bytes) -> None:
-        from daskroi.gzipsearch import make_index
-
-        self.raw = raw
-        self.indexes = {
-            len(c): make_index(lambda c=c: io.BytesIO(c), page=64)  # type: ignore[misc]
-            for c in contents
-        }
-
-    def __call__(self, data: bytes) -> str:
-        from daskroi.gzipreader import IndexedReader
-
-        index = self.indexes.get(len(data)) or next(iter(self.indexes.values()))
-        words = set()
-        for offset in (0, 100, index.size - 50):
-            try:
-                with IndexedReader(lambda: io.BytesIO(data), index) as file:
-                    file.seek(offset)
-                    got = file.read(50)
-            except (EOFError, OSError):  # said with the file's name by ByteSource
-                words.add("refused")
-                continue
-            if got != self.raw[offset : offset + 50]:
-                raise Wrong("wrong bytes, and nothing said")
-            words.add("same")
-        return "/".join(sorted(words))
-
-
-class _IndexFile:
-    """A damaged file of an index: made anew, never believed."""
-
-    def __init__(self, folder: Path, packed: bytes) -> None:
-        from daskroi.gzipindex import _path, ensure_index
-
-        os.environ["DASKROI_CACHE"] = str(folder / "cache")
-        self.packed = packed
-        self.kept = ensure_index("fuzz", lambda: io.BytesIO(packed))
-        assert self.kept == _path("fuzz")
-        self.seed = self.kept.read_bytes()
-
-    def __call__(self, data: bytes) -> str:
-        from daskroi import gzipindex
-
-        gzipindex._loaded.clear()
-        self.kept.write_bytes(data)
-        seen = gzipindex.find_index("fuzz") is not None
-        with gzipindex.open_indexed("fuzz", lambda: io.BytesIO(self.packed)) as file:
-            if file.read() != gzip.decompress(self.packed):
-                raise Wrong("wrong bytes by a damaged index")
-        return "believed at first" if seen else "made anew"
 
 
 class _Zarr:
@@ -322,7 +265,7 @@ def zipped(mutate: Any, level: int = 1) -> Any:
     return changed
 
 
-def _flip(rng: Random, data: bytes) -> bytes:
+def flip(rng: Random, data: bytes) -> bytes:
     """One or two flipped bits anywhere; now and then garbage behind, or an end that is missing."""
     if rng.random() < 0.15:
         return of_bytes(rng, data)
@@ -336,17 +279,7 @@ def _flip(rng: Random, data: bytes) -> bytes:
 
 def _flipped(folder: Path) -> Any:
     content = nifti_bytes(values("i2"))
-    return gzipped(content), _Flipped(folder, content), _flip
-
-
-def _old_index(folder: Path) -> Any:
-    content = nifti_bytes(values("i2"))
-    return gzipped(content), _OldIndex(gzipped(content), content), _flip
-
-
-def _index_file(folder: Path) -> Any:
-    made = _IndexFile(folder, gzipped(nifti_bytes(values("i2")))[1])
-    return [made.seed], made, of_bytes
+    return gzipped(content), Flipped(folder, content), flip
 
 
 def _zarr(folder: Path, zarr_format: int) -> Any:
@@ -382,10 +315,8 @@ def image_targets() -> list[Planned]:
             [gzip.compress(r, 1) for r in runs()], _Reading(f, "run.nii.gz"), zipped(nifti_edited)
         )),
         Planned("extract", 0.1, lambda f: (runs(), _Extracting(f, "run.nii"), nifti_edited)),
-        Planned("extract-gz", 0.1, lambda f: (packed, _Extracting(f, "run.nii.gz"), _flip)),
+        Planned("extract-gz", 0.1, lambda f: (packed, _Extracting(f, "run.nii.gz"), flip)),
         Planned("gzip-flip", 4, _flipped),
-        Planned("gzip-old-index", 3, _old_index),
-        Planned("gzip-index-file", 1, _index_file),
         Planned("zarr-v2", 0.3, lambda f: _zarr(f, 2)),
         Planned("zarr-v3", 0.3, lambda f: _zarr(f, 3)),
         Planned("pair", 1, _pair),
