@@ -28,6 +28,8 @@ __all__ = [
 
 # bytes behind an image that are read to get to the checksum; 0.1 s
 MOST_BEHIND = 64 << 20
+# inflated bytes handed out at a time
+PIECE = 1 << 20
 # files of which it is known how much was inflated in vain
 REMEMBERED = 64
 
@@ -112,6 +114,8 @@ def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Inflate chunk by chunk, to the last byte before the stream ends or is damaged.
 
     With zlib, which hands out all it has: isal loses what a read had got when the end comes.
+    At most `PIECE` at a time, because the caller may want no more: a chunk may hold a thousand
+    times its size.
 
     Examples
     --------
@@ -122,7 +126,12 @@ def inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(31)  # 31: gzip header and checksum
     for chunk in chunks:
         while chunk:
-            yield inflater.decompress(chunk)
+            piece = inflater.decompress(chunk, PIECE)
+            yield piece
+            # what came is all there was, unless it is as much as was allowed
+            while not inflater.eof and (len(piece) == PIECE or inflater.unconsumed_tail):
+                piece = inflater.decompress(inflater.unconsumed_tail, PIECE)
+                yield piece
             chunk = inflater.unused_data
             if chunk:  # another member
                 inflater = zlib.decompressobj(31)

@@ -77,7 +77,7 @@ WRITER = (
 run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
 strategy = {strategy!r}
 ts = dr.extract(run.image, run.atlas, standardize={standardize!r}).compute()
-for i in range(200):
+for i in range(60):
     dr.store.write_run(ts, sys.argv[1], "sub-01")
 """
 )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
+import subprocess
+import sys
 import time
 import tracemalloc
 import urllib.request
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +22,20 @@ import numpy as np
 import pytest
 from images import OBLIQUE
 from niftis import nifti_bytes
-from servers import http_server
+from servers import Server, http_server
 
 import daskroi as dr
 from daskroi.errors import DaskroiError
+from daskroi.gzipreader import IndexedReader
+from daskroi.gzipsearch import make_index
+from daskroi.inflate import PIECE, inflated
 from daskroi.labeltable import read_label_table
 from daskroi.openimage import as_file
 from daskroi.placement import load_mask
 
 VALUES = np.arange(120).reshape(4, 3, 2, 5).astype("i2")
+ROOT = str(Path(dr.__file__).parents[1])
+ZEROS = bytes(1 << 20)
 HUGE = (30_000, 30_000, 30_000, 30_000)
 LABELS = nib.Nifti1Image((np.arange(24) % 5).reshape(4, 3, 2).astype("i2"), OBLIQUE)
 
@@ -51,7 +60,7 @@ def bomb(head: bytes, mebibytes: int) -> bytes:
     """Gzip data: ``head``, then zeros. Of one block, written again and again: no time is lost."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     start = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
-    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(ZEROS) + packer.flush(zlib.Z_FULL_FLUSH)
     return start + block * mebibytes
 
 
@@ -169,6 +178,83 @@ def test_an_index_stops_where_the_header_says(
         assert "inflates to more than" in refused(lambda image=image: image.compute())  # type: ignore[misc]
 
 
+INDEXING = """
+import resource, sys
+import daskroi as dr
+dr.build_index(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
+"""
+
+
+def test_an_index_of_an_honest_image_of_zeros(tmp_path: Path) -> None:
+    """2 GB in 2 MB took 820 MB; 24 GB take as much time each, and no more memory."""
+    from isal import isal_zlib
+
+    head = nifti_bytes(VALUES, shape=(128, 128, 64, 1024))[:352]
+    check = isal_zlib.crc32(head)
+    for _ in range(2048):
+        check = isal_zlib.crc32(ZEROS, check)
+    content = bomb(head, 2048) + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
+    content += check.to_bytes(4, "little") + (352 + (1 << 31)).to_bytes(4, "little")
+    path = _written(tmp_path / "x.nii.gz", content)
+    done = subprocess.run(
+        [sys.executable, "-c", INDEXING, path], capture_output=True, text=True, timeout=120,
+        env=os.environ | {"DASKROI_CACHE": str(tmp_path / "cache"), "PYTHONPATH": ROOT},
+        check=True,
+    )  # fmt: skip
+    assert int(done.stdout) < 400
+
+
+def test_an_index_of_many_members_of_nothing() -> None:
+    """A point was kept for each: 8 times as much memory as the file has bytes."""
+    content, empty = nifti_bytes(VALUES), gzip.compress(b"", mtime=0)
+    packed = b"".join([gzip.compress(content[:400]), empty * 20_000, gzip.compress(content[400:])])
+    index = make_index(lambda: io.BytesIO(packed))
+    assert len(index.bits) == 1
+    with IndexedReader(lambda: io.BytesIO(packed), index) as file:
+        assert file.read() == content
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5])
+def test_heads_are_inflated_by_pieces(size: int) -> None:
+    """What one chunk holds may be a thousand times its size; 77 MB were inflated at once."""
+    for content in (bytes(size), np.random.default_rng(0).bytes(size)):
+        packed = gzip.compress(content, 1)
+        for data, times in ((packed, 1), (packed + packed, 2), (packed + bytes(5), 1)):
+            for step in (4096, 1 << 30):
+                pieces = inflated(data[i : i + step] for i in range(0, len(data), step))
+                found = b""
+                with suppress(zlib.error):  # of the zeros behind
+                    for piece in pieces:
+                        assert len(piece) <= PIECE
+                        found += piece
+                assert found == content * times
+
+
+def test_an_image_of_200_gigabytes_is_opened_lazily(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as its size could hold. What is asked for is read, and nothing behind it."""
+    monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
+    frames = 100_000
+    head = nifti_bytes(VALUES, shape=(100, 100, 100, frames), version=2)[:544]
+    path = _written(tmp_path / "x.nii.gz", bomb(head, 40))
+    os.truncate(path, 210_000_000)  # the rest is a hole, and takes no room on the disk
+    atlas = nib.Nifti1Image((np.indices((100,) * 3).sum(0) % 5).astype("i2"), OBLIQUE)
+
+    def first() -> None:
+        image = dr.open_image(path)
+        assert image.shape == (frames, 100, 100, 100)
+        assert image[0].compute(scheduler="synchronous").values.sum() == 0
+        image[90:120].compute(scheduler="synchronous")
+
+    refused(first, 10, 300)
+    refused(lambda: dr.extract(path, atlas).compute(scheduler="synchronous"), 10, 300)
+    refused(lambda: dr.build_index(path))
+    refused(lambda: dr.load_atlas(path))
+    refused(lambda: load_mask(path))
+
+
 def test_an_image_that_promises_more_than_there_is(tmp_path: Path) -> None:
     """As much as 4 MB of gzip could hold: it is inflated, to say so, and kept nowhere."""
     content = nifti_bytes(VALUES, shape=(1000, 1000, 1000, 1))
@@ -244,3 +330,43 @@ def test_xml_fetches_nothing(tmp_path: Path) -> None:
         assert server.requests == []
         # the server does answer
         assert urllib.request.urlopen(there).read() == b"hunter2"
+
+
+REMOTE_TABLES = {
+    "x_timeseries.tsv.gz": lambda url: dr.load_confounds(url, "24P"),
+    "x.csv.gz": lambda url: dr.extract(LABELS, LABELS, confounds=url),
+    "atlas.xml": read_label_table,
+    "lut.txt": read_label_table,
+}
+
+
+def test_bombs_behind_a_url(tmp_path: Path, web: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web server gives 500 MB and 2 GB in some hundred KB and 2 MB; zeros are sent."""
+    monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("daskroi.bytesource.MOST_TEXT", 8 << 20)
+    url = f"{web.url}/x.nii.gz"
+    as_file(f"{web.url}/{_written(tmp_path / 'y.nii', nifti_bytes(VALUES)).name}")  # imports
+    for mebibytes in (500, 2048):
+        _written(tmp_path / "x.nii.gz", bomb(nifti_bytes(VALUES), mebibytes))
+        assert "inflates to more than" in refused(lambda: dr.build_index(url), 5, 60)
+        began, before = time.process_time(), _resident()
+        with pytest.warns(dr.DaskroiWarning, match="its checksum was not compared"):
+            series = dr.extract(url, LABELS, nan_policy="zero").compute(scheduler="synchronous")
+        np.testing.assert_array_equal(series[0, 0], VALUES[..., 0].ravel()[1::5].mean())
+        assert time.process_time() - began < 5
+        assert _resident() - before < 200 << 20
+    for name, read in REMOTE_TABLES.items():
+        _written(tmp_path / name, bomb(b"<a>\tb\n", 4096))
+        assert "holds more than 8 MiB" in refused(lambda r=read, n=name: r(f"{web.url}/{n}"))  # type: ignore[misc]
+
+
+def test_an_image_of_16_gigabytes_behind_a_url(tmp_path: Path, web: Server) -> None:
+    """Opened by its head; of the first volume, blocks that are fetched ahead are all that is."""
+    head = nifti_bytes(VALUES, shape=(100, 100, 100, 8000), version=2)[:544]
+    path = _written(tmp_path / "x.nii.gz", bomb(head, 100))
+    os.truncate(path, 64 << 20)
+    image = dr.open_image(f"{web.url}/x.nii.gz")
+    assert image.shape == (8000, 100, 100, 100)
+    assert image[0].compute(scheduler="synchronous").values.sum() == 0
+    assert web.bytes_sent < 24 << 20  # a few blocks ahead
+    refused(lambda: image[90:120].compute(scheduler="synchronous"), 5, 300)

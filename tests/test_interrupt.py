@@ -78,7 +78,7 @@ class Commands:
         nib.save(image, folder / "run_bold.nii.gz")
         labels = rng.integers(0, 20, (SIDE,) * 3).astype("i2")
         nib.save(nib.Nifti1Image(labels, affine), folder / "atlas.nii.gz")
-        cohorts.write_cohort(folder / "in", 12, 40)
+        cohorts.write_cohort(folder / "in", 6, 40)
         atlas = cohorts.atlas()
         image = nib.Nifti1Image(np.asarray(atlas.labels).T.astype("i4"), atlas.grid.affine)
         nib.save(image, folder / "P.nii.gz")
@@ -246,7 +246,8 @@ def test_a_signal_in_a_callback_is_not_lost():
     assert sys.unraisablehook is hook
 
 
-@pytest.mark.parametrize("name", ["extract", "convert", "bids"])
+# workers of bids that lose their command end in the same way after Ctrl-C, which is tried above
+@pytest.mark.parametrize("name", ["extract", "convert"])
 def test_killed_outright(commands, undisturbed, tmp_path, name):
     seconds, expected = undisturbed[name]
     out = tmp_path / "out"
@@ -305,7 +306,7 @@ def test_a_script_goes_on_with_its_client(commands, tmp_path):
         env=env, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    expected = ["interrupted running", "12 0"] * 2 + [f"interrupted ({FRAMES}, 19)"]
+    expected = ["interrupted running", "6 0"] * 2 + [f"interrupted ({FRAMES}, 19)"]
     assert done.stdout.splitlines() == expected, done.stderr
     assert cohorts.outputs_of(tmp_path / "out-c") == cohorts.outputs_of(tmp_path / "out-t")
 
