@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +44,8 @@ __all__ = [
 
 # BIDS labels are alphanumeric; what is not here is written as it is called
 STATS = {"minimum": "min", "maximum": "max", "standard_deviation": "std", "variance": "var"}
-# a parcellated series has no resolution, no surface density, and is no longer "preproc"
+# bytes of a local table whose checksum is compared: 0.2 ms for 355 kB, 0.9 ms from the disk
+MOST_CHECKED = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -192,12 +195,22 @@ def stale(paths: Written, identity: Mapping[str, Any], *, part: bool = False) ->
         # the other strategies share this file, and their mask may have been another
         if coverage != _coverage_table(there["Regions"]):
             found.append("coverage")
-        # of another size than it was written: damaged, or edited. Sidecars of older code say none
-        size = there.get("TimeseriesSize")
-        complete = exists(paths.timeseries) if size is None else size_of(paths.timeseries) == size
+        complete = _as_written(paths.timeseries, there)
     except (DaskroiError, OSError, ValueError, KeyError, TypeError):
         return None  # cut short, or not begun
     return found if complete else None
+
+
+def _as_written(table: Target, sidecar: Mapping[str, Any]) -> bool:
+    """Whether a table is there, neither damaged nor edited. Sidecars of older code say less."""
+    size, check = sidecar.get("TimeseriesSize"), sidecar.get("TimeseriesCRC32")
+    if size is None:
+        return exists(table)
+    if size_of(table) != size:
+        return False
+    if check is None or size > MOST_CHECKED or not isinstance(table, Path):
+        return True
+    return zlib.crc32(table.read_bytes()) == check
 
 
 def write_run(
@@ -286,7 +299,12 @@ def contents(result: xr.DataArray, paths: Written, sidecar: Mapping[str, Any]) -
     """
     rows = map(cells, np.atleast_2d(np.asarray(result.values)))
     table = table_text(names_of(sidecar["Regions"]), rows)
-    said = {**sidecar, "TimeseriesSize": len(table.encode(errors=BROKEN))}
+    written = table.encode(errors=BROKEN)
+    said = {
+        **sidecar,
+        "TimeseriesSize": len(written),
+        "TimeseriesCRC32": zlib.crc32(written),
+    }
     return {
         paths.timeseries: table,
         paths.coverage: _coverage_table(sidecar["Regions"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,21 @@ def test_all_is_there(done, job):
 def test_series_that_lack_a_file_are_made_again_without_a_reason(done, job, gone):
     getattr(done.paths_of(job)["B"], gone).unlink()
     assert look(done, job) == Needs(("B",))
+
+
+def test_a_table_that_was_changed_and_kept_its_size_is_made_again(done, job):
+    table = done.paths_of(job)["A"].timeseries
+    before = table.read_bytes()
+    table.write_bytes(before[:-3] + bytes([before[-3] ^ 1]) + before[-2:])
+    assert look(done, job) == Needs(("A",))
+    table.write_bytes(before)
+    # of older code
+    sidecar = done.paths_of(job)["A"].sidecar
+    said = json.loads(sidecar.read_text())
+    for key in ("TimeseriesCRC32", "TimeseriesSize"):
+        del said[key]
+        sidecar.write_text(json.dumps(said))
+        assert look(done, job).series == ()
 
 
 def test_other_input_is_named_once(done, job):
