@@ -246,8 +246,7 @@ def test_a_signal_in_a_callback_is_not_lost():
     assert sys.unraisablehook is hook
 
 
-# workers of bids that lose their command end in the same way after Ctrl-C, which is tried above
-@pytest.mark.parametrize("name", ["extract", "convert"])
+@pytest.mark.parametrize("name", ["extract", "convert", "bids"])
 def test_killed_outright(commands, undisturbed, tmp_path, name):
     seconds, expected = undisturbed[name]
     out = tmp_path / "out"
