@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ def shown_compute(
     """
     import dask
     from dask.callbacks import Callback
+    from dask.system import CPU_COUNT
 
     with closing(Bar(title)) as bar:
 
@@ -53,8 +55,15 @@ def shown_compute(
             bar.update(1)
 
         bar.add(streamed_frames)
-        with _counted_slabs(bar), Callback(start_state=begin, posttask=after):
-            return list(dask.compute(*lazy, scheduler="threads"))
+        threads = dask.config.get("num_workers", None) or CPU_COUNT
+        # left with its threads at rest: one that is still writing when Python ends has Zarr's event
+        # loop say so, in many lines
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            _counted_slabs(bar),
+            Callback(start_state=begin, posttask=after),
+        ):
+            return list(dask.compute(*lazy, scheduler="threads", pool=pool))
 
 
 @contextmanager
@@ -65,7 +74,7 @@ def _counted_slabs(bar: Bar) -> Iterator[None]:
     cancelled = threading.Event()
 
     def watcher(frames: int) -> None:
-        # Python waits for its threads at exit: without this, until the run's end
+        # threads are waited for: without this, until the run's end
         if cancelled.is_set():
             raise StreamEndedError("cancelled. Start it again.")
         bar.update(frames)
