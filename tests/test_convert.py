@@ -546,6 +546,22 @@ def test_s3_overwriting(tmp_path: Path, s3: S3, interrupted: Callable[[int], Non
         to_zarr(path, s3.url("folder"), storage_options=s3.options, overwrite=True)
 
 
+def test_s3_taken_over_in_the_last_minute(
+    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, url = run_file(tmp_path / "x.nii.gz", (8, 7, 6, 12)), s3.url("x.nii.zarr")
+    real, note = daskroi.zarrwrite._write, f"{url}/.daskroi-conversion.json"
+
+    def write(*args: Any) -> None:
+        real(*args)
+        s3.filesystem.pipe_file(note, json.dumps({"plan": "another", "alive": 0}).encode())
+
+    monkeypatch.setattr(daskroi.zarrwrite, "_write", write)
+    with pytest.raises(DaskroiError, match=r"another process has taken over the conversion"):
+        to_zarr(path, url, storage_options=s3.options)
+    assert not {"zarr.json", ".zattrs", ".zgroup"} & set(objects(s3, "x.nii.zarr"))
+
+
 def test_memory_filesystem(tmp_path: Path) -> None:
     path = run_file(tmp_path / "x.nii.gz")
     assert convert(path, "memory://convert/x.nii.zarr", chunks=7)
