@@ -7,13 +7,17 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import browser as browsers
 import dask
 import pytest
 from hypothesis import HealthCheck, settings
 from servers import S3, Server, http_server, s3_server
+
+if TYPE_CHECKING:
+    import datasetmirror
 
 # the same examples in every run: a failure in CI is a failure at home. Timings are not tested
 settings.register_profile(
@@ -138,3 +142,37 @@ def no_client_is_missed() -> Iterator[None]:
     except ValueError:
         dask.config.set(scheduler=None)
         pytest.fail("left Dask to compute by a client that is closed")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A small run and all that goes with it, for the command line; tests only read these."""
+    from clirun import write_files
+
+    return write_files(tmp_path_factory.mktemp("in"))
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without data and without a network; pooch does not wait between tries."""
+    names = ("NILEARN_SHARED_DATA", "NILEARN_DATA", "FSLDIR", "TEMPLATEFLOW_HOME")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
+    # port 9 (discard) is closed
+    monkeypatch.setenv("DASKROI_DATASETS_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+@pytest.fixture
+def server(
+    bare_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[datasetmirror.Server]:
+    """A mirror with all datasets, named by DASKROI_DATASETS_URL."""
+    from datasetmirror import mirror
+
+    with mirror(tmp_path) as server:
+        monkeypatch.setenv("DASKROI_DATASETS_URL", server.url)
+        yield server

@@ -110,18 +110,18 @@ def test_stale_outputs_are_noticed() -> None:
 
 @pytest.mark.timeout(120)
 def test_the_first_runs_on_data_that_nilearn_has(tmp_path: Path) -> None:
-    import test_datasets
+    import smalldatasets
 
     root = tmp_path / "home" / "nilearn_data"
-    folder = test_datasets.write_development(root / "development_fmri", [])
+    folder = smalldatasets.write_development(root / "development_fmri", [])
     values = np.random.default_rng(0), (23, 28, 24, 40), "i2"
-    bold = folder / test_datasets.BOLD.format(test_datasets.ADULT)
-    bold.write_bytes(test_datasets.gzipped(run(*values, test_datasets.WIDE)))
-    confounds = folder / test_datasets.CONFOUNDS.format(test_datasets.ADULT)
-    confounds.write_text(test_datasets.confounds(40))
-    test_datasets.write_fsl(root / "fsl")
+    bold = folder / smalldatasets.BOLD.format(smalldatasets.ADULT)
+    bold.write_bytes(smalldatasets.gzipped(run(*values, smalldatasets.WIDE)))
+    confounds = folder / smalldatasets.CONFOUNDS.format(smalldatasets.ADULT)
+    confounds.write_text(smalldatasets.confounds(40))
+    smalldatasets.write_fsl(root / "fsl")
     fresh = notebookdata.execute(read(NOTEBOOKS[0]), tmp_path)
     shown = " ".join(map(text_of, code_of(fresh)))
-    assert f"{test_datasets.ADULT}_task-pixar" in shown
+    assert f"{smalldatasets.ADULT}_task-pixar" in shown
     assert "Left Lateral Ventricle" in shown
     assert "agree to 1e-4 standard deviations: True" in shown
