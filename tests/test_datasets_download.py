@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -142,14 +141,16 @@ def test_killed_download_is_no_file(server: Server, tmp_path: Path) -> None:
     name = BOLD.format(ADULT)
     server.faults[name] = server.stall
     process = subprocess.Popen([sys.executable, "-c", CALL])
-    assert server.stalled.wait(60)
     folder = tmp_path / "cache" / "datasets" / "development_fmri"
-    deadline = time.monotonic() + 20
-    while not any(p.is_file() and p.stat().st_size for p in folder.glob(".*.part/*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait(20)
+    try:
+        assert server.stalled.wait(60)
+        deadline = time.monotonic() + 20
+        while not any(p.is_file() and p.stat().st_size for p in folder.glob(".*.part/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait(20)
     assert len(parts_left(tmp_path)) == 1
     # of another machine, where it may still be running: left alone while something comes
     elsewhere = folder / ".download.otherhost-1-0123abcd.part"
@@ -182,7 +183,11 @@ def test_two_processes_at_once(server: Server, tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", CALL], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    paths = {process.communicate(timeout=120)[0].strip() for process in processes}
+    try:
+        paths = {process.communicate(timeout=120)[0].strip() for process in processes}
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0]
     (path,) = paths
     assert Path(path).read_bytes() == (server.folder / "development_fmri" / name).read_bytes()
