@@ -1,59 +1,22 @@
-"""Connectomes of labelled series: nilearn's numbers, laziness, labels, cohorts."""
+"""Connectomes of labelled series: nilearn's numbers, labels, lost regions, errors."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import pickle
-import warnings
 from pathlib import Path
-from typing import Any
 
-import cohorts
-import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from connectomeruns import nilearn, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nilearn.connectome import ConnectivityMeasure
 from sklearn import covariance as estimators
 
-import daskroi as dr
-from daskroi.batch import extract_cohort
-from daskroi.connectivity import KINDS, Measure
-from daskroi.connectome import (
-    TangentSpace,
-    connectome,
-    mean_connectome,
-    sym_matrix_to_vec,
-    vec_to_sym_matrix,
-)
+from daskroi.connectivity import KINDS
+from daskroi.connectome import connectome
 from daskroi.errors import DaskroiError, DaskroiTypeError, DaskroiWarning
-from daskroi.runmatrices import run_matrices
-
-
-def run(seed: int = 0, n_time: int = 40, n_region: int = 6, dtype: str = "f8") -> xr.DataArray:
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=(n_time, n_region)) @ rng.normal(size=(n_region, n_region)) + 50
-    coords = {
-        "time": ("time", np.arange(n_time) * 2.0, {"units": "s", "t_r": 2.0}),
-        "region": np.arange(n_region) * 10 + 5,
-        "region_name": ("region", np.array([f"R{i}" for i in range(n_region)], object)),
-        "n_voxels": ("region", np.arange(n_region) + seed),
-        "coverage": ("region", np.linspace(0.5, 1, n_region)),
-        "size_mm3": ("region", np.arange(n_region) * 27.0),
-    }
-    attrs = {"atlas": "Made", "source": f"run{seed}.nii"}
-    return xr.DataArray(values.astype(dtype), coords, ("time", "region"), attrs=attrs)
-
-
-def nilearn(series: list[xr.DataArray], kind: str, estimator: Any = None, **options: Any) -> Any:
-    measure = ConnectivityMeasure(estimator, kind, **options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what changes in 0.15
-        return measure.fit_transform([s.values for s in series])
-
 
 ESTIMATORS = {
     "ledoit_wolf": None,
@@ -162,45 +125,6 @@ def test_results_go_to_files_and_through_pickle(tmp_path):
     xr.testing.assert_equal(pickle.loads(pickle.dumps(lazy)).compute(), lazy.compute())
 
 
-def test_building_computes_nothing(no_compute):
-    series = {i: run(i).chunk(time=7) for i in range(5)}
-    for kind in KINDS:
-        for vectorize in (False, True):
-            found = connectome(series, kind, vectorize=vectorize)
-            assert found.chunks is not None
-            assert vectorize or found.coverage.chunks is not None
-    vec_to_sym_matrix(connectome(series, vectorize=True))
-    mean_connectome(connectome(series), fisher_z=True)
-    connectome(series[0], "precision")
-
-
-def test_one_task_on_the_whole_time_axis():
-    found = connectome(run().chunk(time=4, region=2))
-    assert found.data.npartitions == 1
-    layers = [n for n in found.data.dask.layers if n.startswith("connectivity")]
-    assert len(layers) == 1
-    few, many = (len(connectome([run(i).chunk() for i in range(n)]).data.dask) for n in (2, 12))
-    assert many <= 6 * few + 12
-
-
-def test_keys_hold_what_changes_the_result():
-    lazy = run().chunk()
-    name = run_matrices(lazy, Measure()).data.name
-    assert run_matrices(lazy, Measure()).data.name == name
-    other = {
-        "kind": "covariance",
-        "shrinkage": 0.1,
-        "standardize": False,
-        "fisher_z": True,
-        "cov_estimator": estimators.OAS(),
-    }
-    assert set(other) == {f.name for f in dataclasses.fields(Measure)}
-    for key, value in other.items():
-        assert run_matrices(lazy, dataclasses.replace(Measure(), **{key: value})).data.name != name
-    two = [Measure(cov_estimator=estimators.ShrunkCovariance(shrinkage=s)) for s in (0.1, 0.2)]
-    assert len({run_matrices(lazy, m).data.name for m in two}) == 2
-
-
 def test_lost_regions_stay_and_harm_nobody():
     series = run()
     series[:, 3] = np.nan
@@ -221,189 +145,6 @@ def test_warnings_name_the_run():
         connectome({"a": run(0), "b": bad})
     with pytest.warns(DaskroiWarning, match=r"^run1\.nii: region 25 is constant"):
         connectome(bad)
-
-
-def test_the_whole_flow():
-    phantom = dr.make_phantom((12, 14, 12), n_time=60, n_regions=5)
-    series = dr.extract(phantom.image, phantom.atlas, detrend=True, sample_mask=np.arange(5, 60))
-    found = connectome(series)
-    assert found.chunks is not None
-    found = found.compute()
-    assert found.attrs["n_frames"] == 55
-    assert found.attrs["strategy"] == "mean"
-    np.testing.assert_allclose(found, nilearn([series.compute()], "correlation")[0], rtol=1e-6)
-
-
-def test_cohort_zarr(tmp_path):
-    runs = cohorts.write_cohort(tmp_path / "in", 3, lambda i: 12 + 3 * i)
-    out = tmp_path / "out"
-    atlas = cohorts.atlas()
-    options = {"cohort_zarr": True, "client": "threads", "progress": False}
-    extract_cohort(runs, {"A": atlas, "B": atlas}, out, **options)
-    with xr.open_zarr(out / "cohort.zarr") as store:
-        found = connectome(store, atlas="A")
-        assert found.chunks is not None
-        assert found.dims == ("run", "region", "other_region")
-        assert found.coverage.dims == ("run", "region")
-        found = found.compute()
-        assert found.region_name.values.tolist() == atlas.names
-        assert found.n_frames.values.tolist() == [12, 15, 18]
-        for i, frames in enumerate(found.n_frames.values):
-            one = store["A"].isel(run=i, time=slice(int(frames)))
-            np.testing.assert_allclose(
-                found[i], nilearn([one], "correlation")[0], rtol=1e-9, atol=1e-12
-            )
-            np.testing.assert_array_equal(connectome(one.compute()), found[i])
-        bare = found.drop_vars(["coverage", "n_voxels", "size_mm3"])
-        xr.testing.assert_equal(connectome(store["A"]).compute(), bare)
-        tangent = connectome(store, "tangent", atlas="B").compute()
-        np.testing.assert_allclose(tangent.mean("run"), 0, atol=1e-6)
-        with pytest.raises(DaskroiError, match=r"Say which atlas\. There are: 'A', 'B'"):
-            connectome(store)
-        with pytest.raises(DaskroiError, match=r"atlas='C' is not in the dataset"):
-            connectome(store, atlas="C")
-
-
-def test_tangent_space_takes_new_runs():
-    series = [run(i, 50 + i) for i in range(5)]
-    fitted = ConnectivityMeasure(kind="tangent")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fitted.fit([s.values for s in series[:3]])
-        expected = fitted.transform([s.values for s in series[3:]])
-    space = TangentSpace.fit([s.chunk() for s in series[:3]])
-    assert space.n_runs == 3
-    assert space.mean.chunks is None
-    np.testing.assert_allclose(space.mean, fitted.mean_, rtol=1e-6)
-    np.testing.assert_allclose(space.whitening, fitted.whitening_, rtol=1e-6, atol=1e-9)
-    found = space.transform(series[3:])
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
-    one = space.transform(series[4].chunk())
-    assert one.chunks is not None
-    np.testing.assert_allclose(one, expected[1], rtol=1e-6, atol=1e-9)
-    assert one.attrs["kind"] == "tangent"
-    back = space.inverse_transform(found)
-    assert back.attrs["kind"] == "covariance"
-    np.testing.assert_allclose(back, connectome(series[3:], "covariance"), rtol=1e-9)
-    again = pickle.loads(pickle.dumps(space)).transform(series[3:])
-    np.testing.assert_array_equal(again, found)
-    np.testing.assert_allclose(
-        connectome(series[:3], "tangent"), space.transform(series[:3]), rtol=1e-12, atol=1e-12
-    )
-
-
-def test_tangent_space_is_of_regions_that_all_runs_have():
-    series = [run(i, 50) for i in range(3)]
-    series[1][:, 2] = np.nan
-    with pytest.warns(DaskroiWarning, match=r"1 regions \(25\) are missing in some of 3 runs"):
-        found = connectome(series, "tangent", shrinkage=None)
-    rest = [0, 1, 3, 4, 5]
-    assert np.isnan(found[:, 2]).all()
-    estimator = estimators.EmpiricalCovariance(store_precision=False)
-    expected = nilearn([s.isel(region=rest) for s in series], "tangent", estimator)
-    np.testing.assert_allclose(found[:, rest][:, :, rest], expected, rtol=1e-6, atol=1e-9)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        space = TangentSpace.fit(series)
-    new = run(7)
-    assert np.isfinite(space.transform(new).isel(region=rest, other_region=rest)).all()
-    new[:, 4] = np.nan
-    with pytest.raises(DaskroiError, match=r"run x: lacks 1 regions of the tangent space \(45\)"):
-        space.transform({"x": new})
-    # lost in all runs: nothing new
-    for one in series:
-        one[:, 2] = np.nan
-    assert np.isnan(connectome(series, "tangent")[:, 2]).all()
-
-
-def test_tangent_space_refuses():
-    with pytest.raises(DaskroiError, match="this is a single run"):
-        connectome(run(), "tangent")
-    with pytest.raises(DaskroiError, match="this is a single run"):
-        TangentSpace.fit([run()])
-    few = [run(i, 5) for i in range(2)]
-    with pytest.raises(DaskroiError, match=r"run 0: its covariance of 6 regions is singular"):
-        connectome(few, "tangent", shrinkage=None)
-    with pytest.raises(DaskroiError, match=r"The runs have 5 regions, which are not the 6"):
-        TangentSpace.fit(few).transform(run(n_region=5))
-    few[1][:] = np.nan
-    with (
-        pytest.warns(DaskroiWarning, match="run 1: all series are NaN"),
-        pytest.raises(DaskroiError, match=r"No region is there in all 2 .* in run 1"),
-    ):
-        connectome(few, "tangent")
-
-
-def test_edges_and_back():
-    series = {"a": run(0), "b": run(1)}
-    for form in (series, {k: v.chunk() for k, v in series.items()}):
-        matrices = connectome(form)
-        for discard in (False, True):
-            edges = sym_matrix_to_vec(matrices, discard)
-            assert edges.dims == ("run", "edge")
-            xr.testing.assert_equal(
-                connectome(form, vectorize=True, discard_diagonal=discard).compute(),
-                edges.compute(),
-            )
-            where = 7
-            a, b = int(edges.region[where]), int(edges.other_region[where])
-            np.testing.assert_allclose(
-                edges[:, where], matrices.sel(region=a, other_region=b), rtol=1e-15
-            )
-            assert edges.region_name[where] == matrices.region_name.sel(region=a)
-            assert edges.other_region_name[where] == matrices.region_name.sel(region=b)
-            back = vec_to_sym_matrix(edges)
-            assert back.region_name.values.tolist() == matrices.region_name.values.tolist()
-            xr.testing.assert_allclose(
-                back.compute(), matrices.drop_vars(["coverage", "n_voxels", "size_mm3"]).compute()
-            )
-    z = connectome(series, fisher_z=True, vectorize=True, discard_diagonal=True)
-    back = vec_to_sym_matrix(z)
-    assert np.isnan(back.values[:, np.arange(6), np.arange(6)]).all()
-    assert float(vec_to_sym_matrix(z, diagonal=0.0)[0, 3, 3]) == 0
-    with pytest.raises(DaskroiError, match="not in the order"):
-        vec_to_sym_matrix(z.isel(edge=slice(None, None, -1)))
-    with pytest.raises(DaskroiError, match="14 edges are not the triangle"):
-        vec_to_sym_matrix(z.isel(edge=slice(1, None)))
-    with pytest.raises(DaskroiError, match="no dim 'edge'"):
-        vec_to_sym_matrix(run())
-    with pytest.raises(DaskroiError, match="there is no matrix"):
-        sym_matrix_to_vec(run())
-    with pytest.raises(DaskroiError, match="Add discard_diagonal=True"):
-        connectome(series, fisher_z=True, vectorize=True)
-
-
-def test_group_mean():
-    series = [run(i) for i in range(3)]
-    series[1][:, 2] = np.nan
-    for one in series:
-        one[:, 5] = np.nan
-    matrices = connectome(series)
-    found = mean_connectome(matrices)
-    assert found.dims == ("region", "other_region")
-    assert int(found.n_runs[0, 1]) == 3
-    assert int(found.n_runs[0, 2]) == 2
-    assert int(found.n_runs[5, 5]) == 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        np.testing.assert_allclose(found, np.nanmean(matrices, axis=0), rtol=1e-12)
-        z = np.tanh(np.nanmean(np.arctanh(matrices), axis=0))
-    averaged = mean_connectome(matrices, fisher_z=True)
-    np.testing.assert_allclose(averaged, z, rtol=1e-12)
-    assert (np.diag(averaged)[:5] == 1).all()
-    assert averaged.attrs["average"] == "fisher z"
-    assert averaged.region_name.values.tolist() == series[0].region_name.values.tolist()
-    lazy = connectome([s.chunk() for s in series])
-    xr.testing.assert_allclose(mean_connectome(lazy, fisher_z=True).compute(), averaged)
-    edges = connectome(series, vectorize=True, discard_diagonal=True)
-    np.testing.assert_allclose(
-        mean_connectome(edges), sym_matrix_to_vec(found, discard_diagonal=True)
-    )
-    with pytest.raises(DaskroiError, match="this is one run already"):
-        mean_connectome(found)
-    for bad in (connectome(series, "covariance"), connectome(series, fisher_z=True)):
-        with pytest.raises(DaskroiError, match="fisher_z=True is for correlations; these are"):
-            mean_connectome(bad, fisher_z=True)
 
 
 @pytest.mark.parametrize(
@@ -432,18 +173,6 @@ def test_atlas_is_for_datasets():
         connectome(run(), atlas="A")
 
 
-def test_a_cube_of_runs_in_memory():
-    cube = xr.concat([run(i) for i in range(3)], "run", coords="minimal", compat="override",
-                     join="override", combine_attrs="drop")  # fmt: skip
-    found = connectome(cube)
-    assert found.run.values.tolist() == [0, 1, 2]
-    for i in range(3):
-        np.testing.assert_array_equal(found[i], connectome(run(i)))
-    chunked = connectome(cube.chunk(run=2, time=10))
-    assert chunked.data.numblocks == (2, 1, 1)
-    np.testing.assert_array_equal(chunked, found)
-
-
 def test_attributes_may_be_arrays():
     # as files have them; compared by ==, they have no truth value
     given = [run(0), run(1)]
@@ -451,17 +180,6 @@ def test_attributes_may_be_arrays():
     found = connectome(given)
     assert found.attrs["shared"].tolist() == [0, 1, 2]
     assert "own" not in found.attrs
-
-
-@pytest.mark.parametrize("discard", [True, False])
-def test_edges_of_integers(discard):
-    counts = np.array([[2, 1], [1, 2]])
-    for values in (counts, da.asarray(counts)):
-        matrix = xr.DataArray(values, dims=("region", "other_region"))
-        edges = sym_matrix_to_vec(matrix, discard)
-        assert edges.dtype == edges.compute().dtype == np.float64
-        back = vec_to_sym_matrix(edges, 2.0 if discard else None)
-        np.testing.assert_allclose(back, counts)
 
 
 def test_the_benchmark_runs(capsys, monkeypatch):

@@ -1,31 +1,21 @@
-"""Reducers against scipy.ndimage and plain NumPy, and against themselves under any splitting."""
+"""Reducers against scipy.ndimage and plain NumPy."""
 
 from __future__ import annotations
 
-import pickle
 import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
-from dask.tokenize import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernelcases import IDS, STRATEGIES, image, label_volume, run, seeds
 from scipy import ndimage
 
-from daskroi.kernels import (
-    NAN_POLICIES,
-    REDUCERS,
-    RegionIndex,
-    combine,
-    finalize,
-    partial,
-)
+from daskroi.kernels import NAN_POLICIES, REDUCERS, RegionIndex, combine, finalize, partial
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-STRATEGIES = sorted(REDUCERS)
-IDS = np.array([-3, 1, 2, 7, 40, 41])  # gaps and a negative id
 SCIPYS = {
     "mean": ndimage.mean,
     "median": ndimage.median,
@@ -44,7 +34,7 @@ NUMPYS: dict[str, Any] = {
     "standard_deviation": np.std,
     "variance": np.var,
 }
-MIRRORED = {"minimum": "maximum", "maximum": "minimum"}
+
 DTYPES = [
     "u1",
     "i1",
@@ -64,48 +54,6 @@ DTYPES = [
 ]
 
 
-def label_volume(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
-    """Region 40 has one voxel, 41 none, 9 is in no table, 0 is background."""
-    labels = rng.choice([0, 9, -3, 1, 2, 7], shape)
-    labels.flat[rng.integers(labels.size)] = 40
-    return labels
-
-
-def image(
-    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, holes: float = 0.0
-) -> np.ndarray:
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        values = (100 * rng.standard_normal(shape)).astype(kind)
-        where = rng.random(shape) < holes
-        values[where] = rng.choice([np.nan, np.inf, -np.inf], where.sum())
-        return values
-    if kind.kind == "b":
-        return rng.random(shape) < 0.5
-    limits = np.iinfo(kind)
-    low, high = (limits.min, limits.max) if rng.random() < 0.5 else (0, 100)
-    # byte order is a matter of the type, not of the values
-    native = rng.integers(low, high, shape, dtype=kind.newbyteorder("="), endpoint=True)
-    return native.astype(kind)
-
-
-def run(
-    slab: np.ndarray,
-    index: RegionIndex,
-    strategy: str,
-    policy: str = "zero",
-    slope: float = 1.0,
-    inter: float = 0.0,
-) -> np.ndarray:
-    """Partial and finalize as `extract` calls them: integers are scaled at the end."""
-    integer = slab.dtype.kind != "f"
-    during, after = ((1.0, 0.0), (slope, inter))[:: 1 if integer else -1]
-    if after[0] < 0:
-        strategy = MIRRORED.get(strategy, strategy)
-    reducer = REDUCERS[strategy]
-    return finalize(reducer, partial(slab, index, reducer, policy, *during), after)
-
-
 def reference(
     slab: np.ndarray, labels: np.ndarray, strategy: str, policy: str, slope: float, inter: float
 ) -> np.ndarray:
@@ -122,12 +70,6 @@ def reference(
                 with np.errstate(invalid="ignore"):
                     out[t, r] = NUMPYS[strategy](values)
     return out
-
-
-seeds = st.integers(0, 2**32)
-
-
-# against others
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -247,210 +189,6 @@ def test_float32_sums_in_double() -> None:
     slab[..., 1::2] = 1
     index = RegionIndex.of_labels(np.ones((1, 1, 2**21), int), np.array([1]))
     assert run(slab, index, "sum") == 2**20 * (16_777_216 + 1)
-
-
-# splitting
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(max_examples=30)
-@given(
-    seed=seeds,
-    dtype=st.sampled_from(["i2", "f4", ">f8", "u8"]),
-    policy=st.sampled_from(NAN_POLICIES),
-    holes=st.sampled_from([0.0, 0.02, 0.5]),
-    cuts=st.lists(st.integers(1, 8), max_size=5),
-)
-def test_no_bit_depends_on_the_slab_length(
-    strategy: str, seed: int, dtype: str, policy: str, holes: float, cuts: list[int]
-) -> None:
-    rng = np.random.default_rng(seed)
-    slab = image(rng, (9, 4, 5, 6), dtype, holes)
-    slab[rng.random(9) < 0.5] = 1  # frames without holes go other ways
-    index = RegionIndex.of_labels(label_volume(rng, (4, 5, 6)), IDS)
-    reducer = REDUCERS[strategy]
-    whole = partial(slab, index, reducer, policy)
-    parts = [partial(p, index, reducer, policy) for p in np.split(slab, sorted(cuts)) if len(p)]
-    assert np.concatenate(parts).tobytes() == whole.tobytes()
-
-
-def test_gathering_in_steps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(1, 4, (60, 70, 80))
-    slab = image(rng, (5, 60, 70, 80), "f4", 1e-5)
-    index = RegionIndex.of_labels(labels, np.array([1, 2, 3]))
-    assert 8 * len(index.voxels) * 5 > 8 << 20  # more than one step
-    for strategy in STRATEGIES:
-        whole = partial(slab, index, REDUCERS[strategy])
-        frames = [partial(slab[t : t + 1], index, REDUCERS[strategy]) for t in range(5)]
-        assert np.concatenate(frames).tobytes() == whole.tobytes()
-
-
-@pytest.mark.parametrize("strategy", sorted(s for s, r in REDUCERS.items() if r.combine))
-@settings(max_examples=40)
-@given(
-    seed=seeds,
-    dtype=st.sampled_from(["i2", "f4", ">i4", "f8", "u8"]),
-    policy=st.sampled_from(NAN_POLICIES),
-    holes=st.sampled_from([0.0, 0.1, 0.9]),
-    cuts=st.tuples(*[st.sets(st.integers(1, n - 1)) for n in (4, 5, 6)]),
-)
-def test_blocks_of_space_combine_to_the_whole(
-    strategy: str, seed: int, dtype: str, policy: str, holes: float, cuts: Any
-) -> None:
-    rng = np.random.default_rng(seed)
-    shape = (4, 5, 6)
-    slab = image(rng, (3, *shape), dtype, holes)
-    index = RegionIndex.of_labels(label_volume(rng, shape), IDS)
-    reducer = REDUCERS[strategy]
-    edges = [[0, *sorted(c), n] for c, n in zip(cuts, shape, strict=True)]
-    boxes = [
-        tuple((e[i], e[i + 1]) for e, i in zip(edges, corner, strict=True))
-        for corner in np.ndindex(*(len(e) - 1 for e in edges))
-    ]
-    rng.shuffle(boxes)
-    parts = []
-    for box in boxes:
-        block = slab[(slice(None), *(slice(*b) for b in box))]
-        parts.append(partial(block, index.within(box), reducer, policy))
-    with np.errstate(invalid="ignore"):
-        found = finalize(reducer, combine(reducer, np.stack(parts)))
-        whole = finalize(reducer, partial(slab, index, reducer, policy))
-    finite = np.abs(slab.astype("f8"))
-    scale = np.max(finite, initial=0, where=np.isfinite(finite))
-    if strategy in ("variance", "standard_deviation"):
-        found, whole, scale = (np.square(v) if strategy[0] == "s" else v for v in (found, whole, 0))
-        scale = np.max(finite, initial=0, where=np.isfinite(finite)) ** 2
-    np.testing.assert_allclose(found, whole, rtol=1e-12, atol=1e-13 * scale)
-
-
-def test_a_median_cannot_be_combined() -> None:
-    assert [name for name, r in REDUCERS.items() if r.combine is None] == ["median"]
-
-
-# the index
-
-
-@st.composite
-def atlases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    rng = np.random.default_rng(draw(seeds))
-    shape = draw(st.tuples(*[st.integers(1, 6)] * 3))
-    ids = np.array(sorted(draw(st.sets(st.integers(-5, 12), max_size=8))), dtype=np.int64)
-    kind = draw(st.sampled_from(["i1", "i2", "i4", "i8"]))
-    labels = rng.integers(-5, 13, shape).astype(kind)
-    return labels, ids, (rng.random(shape) < 0.5 if draw(st.booleans()) else None)
-
-
-def members(index: RegionIndex) -> list[list[int]]:
-    return [
-        index.voxels[a:b].tolist() for a, b in zip(index.bounds, index.bounds[1:], strict=False)
-    ]
-
-
-@settings(max_examples=100)
-@given(atlases())
-def test_of_labels_is_brute_force(atlas: tuple[np.ndarray, np.ndarray, np.ndarray | None]) -> None:
-    labels, ids, mask = atlas
-    index = RegionIndex.of_labels(labels, ids, mask)
-    inside = np.ones(labels.shape, bool) if mask is None else mask
-    expected = [np.flatnonzero((labels == i) & inside).tolist() for i in ids]
-    assert members(index) == expected
-    assert index.n_regions == len(ids)
-    assert index.counts.tolist() == [len(e) for e in expected]
-    assert index.shape == labels.shape
-
-
-@settings(max_examples=60)
-@given(atlases(), st.data())
-def test_within_is_brute_force(
-    atlas: tuple[np.ndarray, np.ndarray, np.ndarray | None], data: st.DataObject
-) -> None:
-    labels, ids, mask = atlas
-    box = []
-    for n in labels.shape:
-        lo = data.draw(st.integers(0, n - 1))
-        box.append((lo, data.draw(st.integers(lo + 1, n))))
-    cut = tuple(slice(*b) for b in box)
-    found = RegionIndex.of_labels(labels, ids, mask).within(tuple(box))
-    expected = RegionIndex.of_labels(labels[cut], ids, None if mask is None else mask[cut])
-    assert members(found) == members(expected)
-    assert found.shape == expected.shape
-    assert found.token == expected.token
-
-
-def test_within_everything_is_itself() -> None:
-    index = RegionIndex.of_labels(np.ones((2, 3, 4), int), np.array([1]))
-    assert index.within(((0, 2), (0, 3), (0, 4))) is index
-
-
-def test_concat() -> None:
-    rng = np.random.default_rng(0)
-    volumes = [label_volume(rng, (4, 5, 6)) for _ in range(3)]
-    parts = [
-        RegionIndex.of_labels(v, ids)
-        for v, ids in zip(volumes, (IDS, np.array([5000]), IDS[:2]), strict=True)
-    ]
-    found = RegionIndex.concat(parts)
-    assert members(found) == [m for p in parts for m in members(p)]
-    assert RegionIndex.concat(parts[:1]) is parts[0]
-    slab = image(rng, (3, 4, 5, 6), "f4")
-    for strategy in STRATEGIES:
-        together = run(slab, found, strategy)
-        alone = np.concatenate([run(slab, p, strategy) for p in parts], axis=1)
-        np.testing.assert_array_equal(together, alone)
-
-
-def test_many_regions() -> None:
-    n = 2**15 + 100  # more than the int16 sort keys hold
-    labels = np.arange(n).reshape(2, 2, -1) + 1
-    index = RegionIndex.of_labels(labels, np.arange(n) + 1)
-    assert index.voxels.tolist() == list(range(n))
-    assert (index.counts == 1).all()
-
-
-def test_labels_at_the_limits() -> None:
-    ids = np.array([np.iinfo("i4").min, -1, np.iinfo("i4").max])
-    labels = ids.astype("i4").reshape(1, 1, 3)
-    assert members(RegionIndex.of_labels(labels, ids)) == [[0], [1], [2]]
-
-
-def test_memory_order_of_labels_and_image_does_not_matter() -> None:
-    rng = np.random.default_rng(0)
-    labels = label_volume(rng, (4, 5, 6))
-    mask = rng.random((4, 5, 6)) < 0.5
-    slab = image(rng, (3, 4, 5, 6), "f4")
-    index = RegionIndex.of_labels(labels, IDS, mask)
-    other = RegionIndex.of_labels(np.asfortranarray(labels), IDS, np.asfortranarray(mask))
-    assert other.token == index.token
-    np.testing.assert_array_equal(
-        run(np.asfortranarray(slab), index, "mean"), run(slab, index, "mean")
-    )
-
-
-def test_token() -> None:
-    labels = np.array([[[1, 2, 2]]])
-    index = RegionIndex.of_labels(labels, np.array([1, 2]))
-    assert tokenize(index) == tokenize(RegionIndex.of_labels(labels.copy(), np.array([1, 2])))
-    assert tokenize(index) == tokenize(pickle.loads(pickle.dumps(index)))
-    others = [
-        RegionIndex.of_labels(labels, np.array([1])),
-        RegionIndex.of_labels(labels, np.array([1, 2, 3])),
-        RegionIndex.of_labels(labels[..., ::-1], np.array([1, 2])),
-        RegionIndex.of_labels(labels.reshape(1, 3, 1), np.array([1, 2])),
-    ]
-    assert len({tokenize(i) for i in [index, *others]}) == 5
-
-
-def test_no_regions_and_no_voxels() -> None:
-    slab = np.ones((2, 1, 1, 3), "f4")
-    nothing = RegionIndex.of_labels(np.zeros((1, 1, 3), int), np.array([], int))
-    empty = RegionIndex.of_labels(np.zeros((1, 1, 3), int), np.array([1, 2]))
-    for strategy in STRATEGIES:
-        assert run(slab, nothing, strategy).shape == (2, 0)
-        assert np.isnan(run(slab, empty, strategy)).all()
-
-
-# what it must not do
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
