@@ -176,3 +176,12 @@ def server(
     with mirror(tmp_path) as server:
         monkeypatch.setenv("DASKROI_DATASETS_URL", server.url)
         yield server
+
+
+@pytest.fixture
+def forgotten(synchronous: None) -> Iterator[None]:
+    """Dask in the test's own thread; gzip streams that stand open are forgotten after the test."""
+    from daskroi import inflate
+
+    yield
+    inflate.streams.forget()

@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 from images import OBLIQUE
 
+VOLUME = np.zeros((3, 4, 5), "i2")
+
 
 def nifti_bytes(
     values: np.ndarray,
@@ -51,3 +53,10 @@ def write(path: Path, content: bytes) -> Path:
     """Write, gzipped if the name says so; the path, for chaining."""
     path.write_bytes(gzip.compress(content, 1) if path.name.endswith(".gz") else content)
     return path
+
+
+def random_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
+    """Any bits that are a number of this type, extremes and non-finite ones included."""
+    rng = np.random.default_rng(seed)
+    raw = rng.integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8)
+    return np.ascontiguousarray(raw).view(dtype)[..., 0]
