@@ -185,3 +185,61 @@ def forgotten(synchronous: None) -> Iterator[None]:
 
     yield
     inflate.streams.forget()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[browsers.Tab]:
+    """A tab in which nothing goes wrong, and which asks for nothing but local files."""
+    with browsers.tab(browser) as opened:
+        yield opened
+        opened.check()
+
+
+@pytest.fixture(scope="session")
+def made() -> Any:
+    """The report of a run with everything there is, and names that would do harm."""
+    from reportpages import full_report
+
+    return full_report()
+
+
+@pytest.fixture(scope="session")
+def page_file(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same report as a file; not to be changed."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    made.save_as_html(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Any:
+    """A small run with an atlas of six regions and its confounds; not to be changed."""
+    import daskroi as dr
+
+    return dr.make_phantom((12, 14, 12), n_time=30, n_regions=6)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five runs of different lengths; not to be changed."""
+    import cohorts
+
+    folder = tmp_path_factory.mktemp("data") / "fmriprep"
+    cohorts.write_cohort(folder, 5, lambda i: 10 + (3, 0, 5, 1, 2)[i])
+    return folder
+
+
+@pytest.fixture
+def runs(dataset: Path) -> Any:
+    """The table of these runs."""
+    from daskroi.cohort import find_runs
+
+    return find_runs(dataset)
+
+
+@pytest.fixture(scope="session")
+def atlas() -> Any:
+    """The atlas of these runs, and of all that `cohorts` writes."""
+    import cohorts
+
+    return cohorts.atlas()

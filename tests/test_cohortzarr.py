@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from cohorts import outputs_of
-from test_store import result
+from results import result
 
 from daskroi import store
 from daskroi.cohortzarr import RUNS_PER_COMMIT, CohortZarr, InOrder
