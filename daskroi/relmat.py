@@ -20,7 +20,7 @@ from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import write_together
 from daskroi.sidecar import read_sidecar, to_json
 from daskroi.targets import as_target, exists, read_text
-from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
+from daskroi.tsv import cells, column_names, float_type, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -339,7 +339,8 @@ def _matrix(rows: list[list[str]], sidecar: Mapping[str, Any]) -> xr.DataArray:
             f"not a square table with the same {len(names)} names in its header and in its first "
             "column"
         )
-    values = np.array([numbers(row[1:]) for row in rows], sidecar.get("DataType", "float64"))
+    stored = float_type(sidecar.get("DataType", "float64"))
+    values = np.array([numbers(row[1:]) for row in rows], stored)
     coords: dict[str, Any] = {d: np.array(regions["index"]) for d in ("region", "other_region")}
     for name, (key, dtype) in REGIONS.items():
         if key in regions:

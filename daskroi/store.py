@@ -25,7 +25,7 @@ from daskroi.outputs import BROKEN, write_together
 from daskroi.paths import run_prefix
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
 from daskroi.targets import as_target, exists, read_text, size_of
-from daskroi.tsv import cells, column_names, numbers, rows_of, table_text, that_fits
+from daskroi.tsv import cells, column_names, float_type, numbers, rows_of, table_text, that_fits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -361,7 +361,8 @@ def _series(text: str, sidecar: Mapping[str, Any]) -> xr.DataArray:
     if len(rows) != n_frames:
         # a table that was cut between two rows looks like a shorter run
         raise ValueError(f"{len(rows)} rows for {n_frames} frames")
-    values = np.array([numbers(row) for row in rows], sidecar["DataType"]).reshape(-1, len(header))
+    dtype = float_type(sidecar["DataType"])
+    values = np.array([numbers(row) for row in rows], dtype).reshape(-1, len(header))
     time: tuple[Any, ...] = ("time", frames, {"units": "frame"})
     if "VolumeTiming" in sidecar:
         time = ("time", np.array(sidecar["VolumeTiming"], dtype=np.float64), {"units": "s"})

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
@@ -17,6 +18,7 @@ __all__ = [
     "MISSING",
     "cells",
     "column_names",
+    "float_type",
     "numbers",
     "rows_of",
     "table_text",
@@ -69,6 +71,25 @@ def numbers(row: Iterable[str]) -> list[float]:
     [0.1, nan]
     """
     return [float("nan") if cell == MISSING else float(cell) for cell in row]
+
+
+def float_type(name: Any) -> np.dtype[Any]:
+    """What a sidecar says its numbers are.
+
+    Raises
+    ------
+    ValueError
+        It is no floating-point type.
+
+    Examples
+    --------
+    >>> float_type("float32")
+    dtype('float32')
+    """
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.kind != "f":
+        raise ValueError(f"DataType is {name!r}, not float32 or float64")
+    return dtype
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from niftis import nifti_bytes
+from results import result
 
 import daskroi as dr
 from daskroi.errors import DaskroiError, DaskroiWarning
@@ -21,6 +23,7 @@ from daskroi.labeltable import read_label_table
 from daskroi.listing import local_or_url
 from daskroi.openimage import as_file
 from daskroi.paths import natural_key
+from daskroi.store import read_timeseries, write_run
 from daskroi.urls import secrets_of, shown
 
 VALUES = np.arange(120).reshape(4, 3, 2, 5).astype("i2")
@@ -205,3 +208,20 @@ def test_options_of_a_protocol_that_are_no_dict(value: Any) -> None:
         message = said(lambda o=options: dr.open_image(url, storage_options=o))  # type: ignore[misc]
         assert message.startswith(url)
         assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("dtype", ["bool", "object", "int8", "S5", None, "no type"])
+def test_results_are_read_as_numbers(tmp_path: Path, dtype: Any) -> None:
+    series = result()
+    matrix = dr.connectome(series, shrinkage=None).compute()
+    doors = (
+        (write_run(series, tmp_path, "sub-01"), read_timeseries, "timeseries"),
+        (dr.write_relmat(matrix, tmp_path, "sub-01"), dr.read_relmat, "matrix"),
+    )
+    for paths, read, name in doors:
+        text = paths.sidecar.read_text()
+        assert '"DataType": "float' in text
+        document = json.loads(text) | {"DataType": dtype}
+        paths.sidecar.write_bytes(json.dumps(document).encode())
+        path = getattr(paths, name)
+        assert str(path) in said(lambda read=read, path=path: read(path))
