@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import browser as browsers
 import dask
 import pytest
+from bids_tree import make_tree
 from hypothesis import HealthCheck, settings
 from servers import S3, Server, http_server, s3_server
 
@@ -116,6 +117,43 @@ def browser() -> Iterator[Any]:
     """A browser without a network."""
     with browsers.chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 subjects, 2 sessions, 2 tasks, 2 runs, 2 spaces: 48 images. No test changes it."""
+    root = tmp_path_factory.mktemp("cohort") / "fmriprep"
+    return make_tree(root, ("1", "2", "10"), ("a", "b"), ("rest", "nback"), ("1", "2"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache of the test's own; no gzip index of another test is remembered."""
+    from daskroi import gzipindex
+
+    monkeypatch.setenv("DASKROI_CACHE", str(tmp_path / "cache"))
+    gzipindex._loaded.clear()
+    yield tmp_path / "cache"
+    gzipindex._loaded.clear()
+
+
+@pytest.fixture
+def search_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files as well go to the process that searches in parallel."""
+    from daskroi import gzipsearch
+
+    monkeypatch.setattr(gzipsearch, "SMALL", 0)
+
+
+@pytest.fixture
+def no_figures_left() -> Iterator[None]:
+    """Plots are drawn without a screen, and are closed after the test."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    mpl.use("Agg")
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(autouse=True)
