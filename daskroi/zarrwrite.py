@@ -342,7 +342,8 @@ def _holds(layout: Layout, target: Target, box: tuple[slice, ...], part: np.ndar
 
     store = CheckedStore(target.store("0"), target.name, blosc=layout.shards is None)
     try:
-        array = zarr.open_array(store, mode="r", zarr_format=layout.zarr_format)  # type: ignore[arg-type]
+        # "r" is refused by Zarr below 3.1.6, for the store can be written
+        array = zarr.open_array(store, mode="r+", zarr_format=layout.zarr_format)  # type: ignore[arg-type]
         stored = np.ascontiguousarray(array[box])
     except Exception:  # whatever a codec says of half a chunk
         return False

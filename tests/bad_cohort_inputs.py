@@ -204,7 +204,7 @@ OPTIONS = (
         lambda w: w.cohort(confounds={"strategy": "none", "fd_threshold": float("nan")}),
         f"{RUN} --fd-thresh nan",
     ),
-    Bad("flag mistyped", r"No such option '?--low-pas", None, f"{RUN} --low-pas 1", code=2),
+    Bad("flag mistyped", r"No such option:? '?--low-pas", None, f"{RUN} --low-pas 1", code=2),
     Bad("level mistyped", r"'grup' is not one of", None, "bids {data} {out} grup", code=2),
     Bad("format unknown", r"'csv' is not one of tsv", None, f"{RUN} --output-format csv", code=2),
     Bad("dummies below 0", r"give a number of frames", None, f"{RUN} --dummy-scans -3", code=2),

@@ -107,7 +107,7 @@ def test_confounds_are_the_means_they_claim_to_be():
     moved = table[[c for c in table if c.startswith(("trans", "rot"))]].diff().abs()
     moved.loc[:, "rot_x":] *= 50
     np.testing.assert_allclose(
-        moved.sum(axis=1, skipna=False)[1:], table["framewise_displacement"][1:]
+        moved.sum(axis=1, skipna=False).iloc[1:], table["framewise_displacement"].iloc[1:]
     )
     assert np.isnan(table["framewise_displacement"].iloc[0])
 
