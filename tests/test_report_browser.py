@@ -238,14 +238,14 @@ def test_a_thousand_regions_are_usable(tab: browsers.Tab, tmp_path: Path) -> Non
 
 
 def test_size_and_time_of_a_large_report() -> None:
-    """400 regions, 1,200 frames, 2 mm: at most 6 MB, made in 5 s."""
+    """400 regions, 1,200 frames, 2 mm: at most 6 MB, made in 5 s of CPU."""
     import time
 
     rng = np.random.default_rng(0)
     atlas, volume = blocks(400)
     ts = random_series(atlas.ids, atlas.names)
     confounds = pd.DataFrame(rng.normal(size=(1200, 40)), columns=[f"c{i}" for i in range(40)])
-    begun = time.perf_counter()
+    begun = time.process_time()
     html = report(ts, atlas, volume, confounds=confounds).html
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert len(html.encode()) < 6e6
