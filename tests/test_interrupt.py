@@ -155,8 +155,9 @@ class Commands:
         found = [p for p in out.rglob("*") if p.is_file() and ".nii.zarr.part" not in str(p)]
         bad = [p for p in found if p.name.startswith(".") or p.suffix in (".part", ".partial")]
         temporary = [p for p in self.temporary.rglob("*") if p.is_file()]
-        # two files of no bytes, by which Dask finds out what others have left
-        return [str(p) for p in (*bad, *temporary) if p.name not in ("global.lock", "purge.lock")]
+        # files of no bytes, by which Dask finds out what others have left, and removes it
+        locks = {p for p in temporary if p.suffix in (".lock", ".dirlock") and not p.stat().st_size}
+        return [str(p) for p in (*bad, *temporary) if p not in locks]
 
 
 @pytest.fixture(scope="module")
