@@ -135,6 +135,11 @@ def interruptible() -> Iterator[None]:
     finally:
         if before:
             sys.unraisablehook = unraised
+        if came:
+            # Where Ctrl-C was in code that came as text, as dataclasses make it when they are
+            # imported, Python notes it as unhandled, though it is caught, and ends itself by the
+            # signal at its end (-2, not 130). Other code that comes as text has it forget that
+            exec("")
         for number, handler in before.items():
             # it was said, and the process is about to end with the right code
             over = came and handler is at_once

@@ -343,3 +343,27 @@ def test_jobqueue_does_not_take_ctrl_c(tmp_path):
     assert in_thread.startswith("slurm: connect was called in a thread")
     assert "there is no scontrol here" in in_main
     assert handlers == "True True"
+
+
+IN_TEXT = """
+import signal, sys
+from daskroi.interrupt import interruptible
+
+try:
+    with interruptible():
+        exec("signal.raise_signal(signal.SIGINT)")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_in_code_that_came_as_text(tmp_path):
+    # dataclasses are made so: found by an interruption in the middle of an import
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "__main__.py").write_text(IN_TEXT)
+    path = os.pathsep.join((str(tmp_path), str(Path(dr.__file__).parents[1])))
+    done = subprocess.run(
+        [sys.executable, "-m", "program"], env=os.environ | {"PYTHONPATH": path}, timeout=60,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "")
