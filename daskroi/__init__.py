@@ -51,6 +51,7 @@ _HOMES = {
     "mean_connectome": "connectome",
     "open_image": "openimage",
     "read_relmat": "relmat",
+    "read_timeseries": "readback",
     "report": "report",
     "resample": "spatial",
     "smooth": "spatial",
@@ -112,6 +113,7 @@ __all__ = [
     "open_image",
     "plot",
     "read_relmat",
+    "read_timeseries",
     "report",
     "resample",
     "smooth",
@@ -151,6 +153,7 @@ if TYPE_CHECKING:
     from daskroi.openimage import build_index, open_image
     from daskroi.phantom import make_phantom
     from daskroi.phantomfiles import write_phantom
+    from daskroi.readback import read_timeseries
     from daskroi.recipe import Recipe
     from daskroi.relmat import read_relmat, write_relmat
     from daskroi.report import report

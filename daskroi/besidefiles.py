@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from daskroi.errors import DaskroiError
 from daskroi.outputs import write_together
-from daskroi.store import read_timeseries
+from daskroi.readback import read_timeseries
 from daskroi.targets import read_text
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -13,16 +12,16 @@ from urllib.parse import quote
 from daskroi.entities import atlas_label
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.outputs import write
+from daskroi.readback import read_timeseries
 from daskroi.report import Report, report
 from daskroi.reportpage import render
 from daskroi.runstable import read_runs
-from daskroi.sidecar import read_sidecar, told
-from daskroi.store import read_timeseries, results_of
+from daskroi.sidecar import input_in, read_sidecar, told
+from daskroi.store import results_of
 from daskroi.targets import as_target, exists
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from daskroi.targets import Target
 
@@ -96,15 +95,15 @@ def _report_of(
     if not target.name.endswith(".tsv"):
         raise DaskroiError(f"{target}: is no result. Give a file named …{SERIES}.")
     sidecar = read_sidecar(target.with_suffix(".json"))
-    ts = _with_attributes(read_timeseries(target), sidecar)
+    ts = read_timeseries(target)
     notes: list[str] = []
 
     def found(role: str, given: Any, read: Any) -> Any:
         """What was given, or the file that the sidecar names: that may be gone by now."""
         if given is not None:
             return read(given)
-        name = _input(sidecar, role)
-        if name is None:
+        name = input_in(sidecar, role)
+        if not name:
             return None
         try:
             return read(name)
@@ -128,40 +127,12 @@ def _report_of(
     )
 
 
-def _with_attributes(ts: xr.DataArray, sidecar: Mapping[str, Any]) -> xr.DataArray:
-    """What `daskroi.extract` says in attributes, as far as a sidecar has it."""
-    said = {
-        "source": _input(sidecar, "image"),
-        "mask": _input(sidecar, "mask"),
-        "atlas": sidecar.get("Atlas", {}).get("Name"),
-        "atlas_hash": sidecar.get("Atlas", {}).get("SHA256"),
-        "atlas_source": _input(sidecar, "atlas"),
-        "confounds": json.dumps(sidecar.get("Confounds", [])),
-        "spatial": sidecar.get("Spatial", {}).get("Method"),
-        "daskroi_version": sidecar.get("SoftwareVersions", {}).get("daskroi"),
-    }
-    ts = ts.assign_attrs({k: v for k, v in said.items() if v})
-    time = ts["time"]
-    if "RepetitionTimeSource" in sidecar:
-        time.attrs["t_r_source"] = sidecar["RepetitionTimeSource"]
-    kept = sidecar.get("KeptFrames", [])
-    if "VolumeTiming" in sidecar and len(kept) == len(time) > 1:
-        # BIDS has either times or a repetition time
-        time.attrs["t_r"] = float(time[-1] - time[0]) / (kept[-1] - kept[0])
-    return ts
-
-
-def _input(sidecar: Mapping[str, Any], role: str) -> str | None:
-    files = sidecar.get("Inputs", {}).get(role) or [{}]
-    return files[0].get("Path")
-
-
 def _atlas(given: Any, sidecar: Mapping[str, Any], load: Callable[[str, str | None], Any]) -> Any:
     from daskroi.atlas import load_atlas
 
     if not isinstance(given, str | Path):
         return load_atlas(given)
-    loaded = load(str(given), _input(sidecar, "labels_table"))
+    loaded = load(str(given), input_in(sidecar, "labels_table") or None)
     name = sidecar.get("Atlas", {}).get("Name")
     return load_atlas(loaded, name=name) if name else loaded
 

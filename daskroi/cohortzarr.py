@@ -23,8 +23,8 @@ from daskroi.errors import DaskroiError
 from daskroi.jsontext import from_json
 from daskroi.locks import BusyError, alone_in
 from daskroi.outputs import NotWrittenError, write
+from daskroi.readback import read_timeseries
 from daskroi.runstable import LOGS
-from daskroi.store import read_timeseries
 from daskroi.targets import listed, read_text, remove_all
 from daskroi.unsaid import ignored
 

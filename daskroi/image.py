@@ -40,12 +40,16 @@ SPACE = ("z", "y", "x")
 DIMS = (TIME, *SPACE)
 
 
-def time_coordinate(n_time: int, known: RepetitionTime) -> tuple[str, np.ndarray, dict[str, Any]]:
-    """Frame times for xarray: seconds where the TR is known, frame numbers where it is not."""
+def time_coordinate(frames: Any, known: RepetitionTime) -> tuple[str, np.ndarray, dict[str, Any]]:
+    """Times of frames for xarray: seconds where the TR is known, their numbers where it is not.
+
+    ``frames`` are numbers of frames, or how many there are.
+    """
+    frames = np.arange(frames) if np.ndim(frames) == 0 else frames
     if known.seconds is None:
-        return TIME, np.arange(n_time), {"units": "frame"}
+        return TIME, frames, {"units": "frame"}
     attrs = {"units": "s", "t_r": known.seconds, "t_r_source": known.source}
-    return TIME, np.arange(n_time) * known.seconds, attrs
+    return TIME, frames * known.seconds, attrs
 
 
 def make_image(

@@ -16,9 +16,9 @@ import numpy as np
 
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
-from daskroi.image import declared_t_r
 from daskroi.jsontext import from_json
 from daskroi.remote import identify
+from daskroi.rowtimes import timing_of
 from daskroi.targets import as_target, read_text
 from daskroi.urls import StorageOptions, is_url, same_file, shown
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "NUMERICS",
     "Told",
+    "attributes_in",
     "changed",
     "check_no_input",
     "fingerprints",
     "identity_of",
+    "input_in",
     "read_sidecar",
     "sidecar_of",
     "to_json",
@@ -44,6 +46,13 @@ NUMERICS = 1
 
 # of version 3 and 2
 ZARR_DOCUMENTS = ("zarr.json", ".zattrs")
+
+# attributes of a result, and what BIDS-like JSON calls them
+SPATIAL = {
+    "spatial": "Method",
+    "spatial_bound": "RelativeErrorBound",
+    "image_resampled": "ImageResampling",
+}
 
 # what must be the same for a result to be up to date, and what users call it
 IDENTITY = {
@@ -94,13 +103,43 @@ def identity_of(
     """
     attrs = result.attrs
     return {
-        **_timing(result, n_frames),
+        **timing_of(result, n_frames),
         "Atlas": {"Name": attrs.get("atlas", ""), "SHA256": attrs.get("atlas_hash", "")},
         "Recipe": json.loads(attrs.get("recipe", "{}")),
         "Confounds": json.loads(attrs.get("confounds", "[]")),
         "Inputs": fingerprints(inputs or {}, storage_options),
         "NumericsVersion": NUMERICS,
     }
+
+
+def attributes_in(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    """What `daskroi.extract` says in attributes, as far as a sidecar has it.
+
+    Examples
+    --------
+    >>> attributes_in({"Recipe": {"strategy": "mean"}, "Spatial": {"Method": "direct"}})["spatial"]
+    'direct'
+    """
+    recipe, atlas = sidecar["Recipe"], sidecar.get("Atlas", {})
+    said = {
+        "strategy": recipe.get("strategy", ""),
+        "recipe": json.dumps(recipe),
+        "source": input_in(sidecar, "image"),
+        "atlas": atlas.get("Name", ""),
+        "atlas_hash": atlas.get("SHA256", ""),
+        "atlas_source": input_in(sidecar, "atlas"),
+        "mask": input_in(sidecar, "mask"),
+        "daskroi_version": sidecar.get("SoftwareVersions", {}).get("daskroi", ""),
+        "confounds": json.dumps(sidecar.get("Confounds", [])),
+    }
+    spatial = sidecar.get("Spatial", {})
+    return said | {ours: spatial[key] for ours, key in SPATIAL.items() if key in spatial}
+
+
+def input_in(sidecar: Mapping[str, Any], role: str) -> str:
+    """Path of an input file that a sidecar names, else nothing; of several, the first."""
+    files = sidecar.get("Inputs", {}).get(role) or [{}]
+    return str(files[0].get("Path", ""))
 
 
 def fingerprints(
@@ -183,12 +222,8 @@ def sidecar_of(
 
 def _spatial(attrs: Mapping[Any, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What was done to the image before regions were averaged: a consequence of the identity."""
-    found = {
-        "Method": attrs.get("spatial"),
-        "RelativeErrorBound": attrs.get("spatial_bound"),
-        "ImageResampling": attrs.get("image_resampled"),
-        "SmoothingFWHM": recipe.get("smoothing_fwhm"),
-    }
+    found = {key: attrs.get(ours) for ours, key in SPATIAL.items()}
+    found["SmoothingFWHM"] = recipe.get("smoothing_fwhm")
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -300,33 +335,6 @@ def to_json(value: Any, indent: str = "\n") -> str:
         return "[" + deeper + ("," + deeper).join(to_json(v, deeper) for v in value) + indent + "]"
     # NaN is no JSON, and most readers refuse it
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _timing(result: xr.DataArray, n_frames: int | None) -> dict[str, Any]:
-    """When the rows are: regular, from where, or one by one; and which frames they are."""
-    if "time" not in result.coords or "time" not in result.dims:
-        return {}
-    time = result.coords["time"]
-    values = np.asarray(time.values, dtype=np.float64)
-    said = declared_t_r(time)
-    t_r = said.seconds
-    timing: dict[str, Any] = {} if n_frames is None else {"NumberOfFrames": n_frames}
-    if time.attrs.get("units") == "s":
-        if t_r is not None and np.allclose(np.diff(values), t_r, rtol=1e-6, atol=0):
-            timing["RepetitionTime"] = t_r
-            if values.size and values[0] != 0:
-                timing["StartTime"] = float(values[0])
-        else:
-            timing["VolumeTiming"] = values.tolist()
-        if said.source:
-            timing["RepetitionTimeSource"] = said.source
-        if t_r is None:
-            return timing
-        values = np.rint(values / t_r)
-    frames = values.astype(np.int64).tolist()
-    if frames != list(range(len(frames) if n_frames is None else n_frames)):
-        timing["KeptFrames"] = frames
-    return timing
 
 
 def _listed(given: Any) -> list[Any]:

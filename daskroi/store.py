@@ -9,7 +9,6 @@ For every atlas three files, named as XCP-D names them::
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from daskroi.outputs import BROKEN, write_together
 from daskroi.paths import run_prefix
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
 from daskroi.targets import as_target, exists, read_text, size_of
-from daskroi.tsv import cells, column_names, float_type, numbers, rows_of, table_text, that_fits
+from daskroi.tsv import cells, column_names, table_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,7 +35,6 @@ __all__ = [
     "Written",
     "differences",
     "output_paths",
-    "read_timeseries",
     "results_of",
     "run_prefix",
     "write_run",
@@ -274,7 +272,7 @@ def write_run(
     >>> run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
     >>> with tempfile.TemporaryDirectory() as out:
     ...     paths = write_run(dr.extract(run.image, run.atlas).compute(), out, "sub-01_task-rest")
-    ...     read_timeseries(paths.timeseries).shape
+    ...     dr.read_timeseries(paths.timeseries).shape
     (20, 4)
     """
     if result.chunks is not None or result.coords["coverage"].chunks is not None:
@@ -310,76 +308,6 @@ def contents(result: xr.DataArray, paths: Written, sidecar: Mapping[str, Any]) -
         paths.coverage: _coverage_table(sidecar["Regions"]),
         paths.sidecar: to_json(said) + "\n",
     }
-
-
-def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> xr.DataArray:
-    """Read region time series back, with the times, ids and coverage of the sidecar.
-
-    Parameters
-    ----------
-    path : path or URL
-        ``…_timeseries.tsv``, its JSON beside it.
-    storage_options : mapping, optional
-        For a URL.
-
-    Returns
-    -------
-    DataArray, dims (time, region)
-        As it was written, except that of the attributes only ``recipe`` is there. A single volume
-        is one row.
-
-    Raises
-    ------
-    DaskroiNotFoundError
-        No such file, or no sidecar.
-    DaskroiError
-        The table does not fit the sidecar.
-
-    Examples
-    --------
-    >>> read_timeseries("nowhere_timeseries.tsv")
-    Traceback (most recent call last):
-        ...
-    daskroi.errors.DaskroiNotFoundError: nowhere_timeseries.json: no such file. Check the path.
-    """
-    path = as_target(path, storage_options)
-    sidecar = read_sidecar(path.with_suffix(".json"))
-    with that_fits(path, "does not go with its sidecar", "Extract this run again."):
-        return _series(read_text(path), sidecar)
-
-
-def _series(text: str, sidecar: Mapping[str, Any]) -> xr.DataArray:
-    """The series of a table's text; what does not fit raises a `ValueError` or the like."""
-    import xarray as xr
-
-    regions = sidecar["Regions"]
-    header, *rows = rows_of(text)
-    if any(len(row) != len(regions["index"]) for row in (header, *rows)):
-        raise ValueError(f"it does not have the {len(regions['index'])} columns that this names")
-    frames = np.array(sidecar.get("KeptFrames", range(len(rows))), dtype=np.int64)
-    n_frames = len(frames) if "KeptFrames" in sidecar else sidecar.get("NumberOfFrames", len(rows))
-    if len(rows) != n_frames:
-        # a table that was cut between two rows looks like a shorter run
-        raise ValueError(f"{len(rows)} rows for {n_frames} frames")
-    dtype = float_type(sidecar["DataType"])
-    values = np.array([numbers(row) for row in rows], dtype).reshape(-1, len(header))
-    time: tuple[Any, ...] = ("time", frames, {"units": "frame"})
-    if "VolumeTiming" in sidecar:
-        time = ("time", np.array(sidecar["VolumeTiming"], dtype=np.float64), {"units": "s"})
-    elif "RepetitionTime" in sidecar:
-        t_r = sidecar["RepetitionTime"]
-        seconds = sidecar.get("StartTime", 0) + np.arange(len(values)) * t_r
-        time = ("time", seconds, {"units": "s", "t_r": t_r})
-    coords: dict[str, Any] = {
-        "time": time,
-        "region": np.array(regions["index"], dtype=np.int64),
-        "region_name": ("region", np.array(regions["name"], dtype=object)),
-        "n_voxels": ("region", np.array(regions["n_voxels"], dtype=np.int64)),
-    }
-    for name in ("coverage", "size_mm3"):
-        coords[name] = ("region", np.array(regions[name], dtype=np.float64))
-    attrs = {"recipe": json.dumps(sidecar["Recipe"])}
-    return xr.DataArray(values, coords, ("time", "region"), name="timeseries", attrs=attrs)
 
 
 def names_of(regions: Mapping[str, Any]) -> list[str]:

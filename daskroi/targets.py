@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.remote import exists as exists_at
 from daskroi.remote import filesystem, retried
-from daskroi.urls import is_url, local_path, shown
+from daskroi.urls import StorageOptions, is_url, local_path, of_protocol, protocol_of, shown
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -60,7 +60,7 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
         if not hasattr(out, "storage_options"):  # a UPath of a URL is none of both
             raise DaskroiTypeError(f"A {type(out).__name__} is no path. Give a path or a URL.")
         return out
-    url = local_path(out)
+    url, options = local_path(out), StorageOptions(storage_options)
     if not is_url(url):
         return Path(os.path.expanduser(url))
     if "@" in url.partition("://")[2].partition("/")[0]:
@@ -68,13 +68,13 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
             f"{shown(url)}: the URL holds a user name or password, which would get into results. "
             "Pass them as storage_options."
         )
-    found, _ = filesystem(url, storage_options)
+    found, _ = filesystem(url, options)
     if "file" in (found.protocol if isinstance(found.protocol, tuple) else (found.protocol,)):
         return Path(found._strip_protocol(url))
     from upath import UPath
 
     try:
-        return UPath(url, **dict(storage_options or {}))
+        return UPath(url, **of_protocol(options, protocol_of(url)))
     except ValueError as error:
         raise DaskroiError(f"{shown(url)}: is no URL of a folder ({error}). Check it.") from error
 

@@ -210,6 +210,36 @@ RESULTS = (
 )
 
 
+def read_series(name: str, says: str, spoil: Any) -> Bad:
+    """A series on disk that is broken."""
+    return Bad(f"series {name}", says, lambda w: dr.read_timeseries(w.series), spoil=spoil)
+
+
+NO_SERIES = r"timeseries.tsv: does not go with its sidecar \(.*\). Extract this run again\."
+
+
+def timing(**more: Any) -> Callable[[World], Any]:
+    """Has other times in its sidecar."""
+    return edited("series_json", lambda said: said.update(more))
+
+
+READ = (
+    read_series("missing", r"timeseries.tsv: no such file. Check", gone("series")),
+    read_series("of no sidecar", r"timeseries.json: no such file. Check", gone("series_json")),
+    read_series("a folder", r"timeseries.tsv: cannot be read \(Is a directory\)", folder("series")),
+    read_series("binary", NO_SERIES, put("series", b"\xff\xfe\0")),
+    read_series("of words", NO_SERIES, put("series", "a\tb\tc\td\nw\tx\ty\tz\n")),
+    read_series("cut short", NO_SERIES, cut("series", 200)),
+    read_series("whose TR is text", NO_SERIES, timing(RepetitionTime="two")),
+    read_series("whose TR is a list", NO_SERIES, timing(RepetitionTime=[2.0, 2.0])),
+    read_series("that starts at a word", NO_SERIES, timing(StartTime="soon")),
+    read_series("of too few times", NO_SERIES, timing(VolumeTiming=[0.0, 2.0])),
+    read_series("of too many frames", NO_SERIES, timing(KeptFrames=list(range(1000)))),
+    read_series("of words for frames", NO_SERIES, timing(KeptFrames="all of them")),
+    Bad("series a number", r"A int is no path. Give a path", lambda w: dr.read_timeseries(5)),
+)
+
+
 def series() -> xr.DataArray:
     """Of 3 regions."""
     values = np.random.default_rng(0).normal(size=(30, 3))
@@ -322,4 +352,4 @@ MATRICES = (
 
 HARVARD_OXFORD, CHILDREN = dr.datasets.harvard_oxford, dr.datasets.development_fmri
 PHANTOM = dr.make_phantom((9, 11, 9), 5, n_regions=5)
-TABLE = (*PLACES, *RESULTS, *MATRICES)
+TABLE = (*PLACES, *RESULTS, *READ, *MATRICES)

@@ -19,6 +19,7 @@ from bad_inputs import N_TIME, write_good
 from test_bad_input import check_line, state_of
 
 import daskroi as dr
+from daskroi import store
 from daskroi.errors import DaskroiError
 
 VALUES: dict[str, Any] = {
@@ -87,6 +88,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]
     "make_phantom": (dr.make_phantom, (), ()),
     "masker": (masker_of, ("image", "labels_img"), MASKER),
     "inverse_transform": (inverse_of, ("atlas", "signals"), ()),
+    "read_timeseries": (dr.read_timeseries, ("result",), ()),
     "to_nifti": (dr.to_nifti, ("opened", "path"), ()),
     "grid": (dr.Grid.make, ("shape", "affine"), ()),
     "grid_of": (dr.grid_of, ("opened",), ()),
@@ -124,6 +126,7 @@ def good_values(folder: Path) -> dict[str, Any]:
         "grid": dr.grid_of(opened),
         "signals": series,
         "path": folder.parent / "written.nii",
+        "result": store.write_run(series, folder.parent / "results", "sub-01").timeseries,
         "shape": (3, 3, 3),
         "affine": np.eye(4),
     }

@@ -18,7 +18,7 @@ from daskprocesses import local_cluster
 import daskroi as dr
 from daskroi.batch import extract_cohort
 from daskroi.cohort import find_runs
-from daskroi.store import read_timeseries
+from daskroi.readback import read_timeseries
 from daskroi.targets import as_target
 
 

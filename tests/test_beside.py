@@ -20,8 +20,9 @@ from daskroi.batch import extract_cohort
 from daskroi.beside import beside_of
 from daskroi.connectome import connectome
 from daskroi.errors import DaskroiError
+from daskroi.readback import read_timeseries
 from daskroi.relmat import read_relmat
-from daskroi.store import named_paths, read_timeseries
+from daskroi.store import named_paths
 from daskroi.targets import as_target
 
 TOLD: dict[str, Any] = {"progress": False, "client": "threads", "min_coverage": 0.9}

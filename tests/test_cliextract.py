@@ -16,7 +16,7 @@ from clirun import N_TIME, PREFIX, block_labels, check_error, check_ok, invoke, 
 from nilearn.maskers import NiftiLabelsMasker
 
 import daskroi as dr
-from daskroi import clioptions, store
+from daskroi import clioptions
 from daskroi.relmat import read_relmat
 
 
@@ -57,7 +57,7 @@ def test_the_connectome_beside_the_series(files, tmp_path, monkeypatch):
     assert "up to date, skipped" in done.stderr
     matrix = tmp_path / f"{PREFIX}_atlas-Block_stat-covariance_relmat.tsv"
     assert done.stdout.splitlines()[-2:] == [str(matrix), str(matrix.with_suffix(".json"))]
-    series = store.read_timeseries(next(tmp_path.glob("*_timeseries.tsv")))
+    series = dr.read_timeseries(next(tmp_path.glob("*_timeseries.tsv")))
     expected = dr.connectome(series, "covariance", shrinkage=None)
     np.testing.assert_array_equal(read_relmat(matrix), expected)
     before = matrix.read_bytes()
@@ -167,7 +167,7 @@ def test_censored_frames_keep_their_times(files, tmp_path):
         args = ("extract", files.plain, "--atlas", files.atlas, "--detrend", "-o", out)
         done = check_ok(invoke(*args, "--sample-mask", tmp_path / name))
         assert f"{len(kept)} of {N_TIME}" in done.stdout
-        back = store.read_timeseries(next(out.glob("*_timeseries.tsv")))
+        back = dr.read_timeseries(next(out.glob("*_timeseries.tsv")))
         np.testing.assert_array_equal(back.values, expected.values)
         np.testing.assert_allclose(back.time, np.array(kept) * 2.0)
         sidecar = json.loads(next(out.glob("*.json")).read_text())

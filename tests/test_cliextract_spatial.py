@@ -12,7 +12,7 @@ import pytest
 from clirun import check_ok, invoke, tables
 
 import daskroi as dr
-from daskroi import clioptions, store
+from daskroi import clioptions
 
 
 def sidecar_in(out: Path) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_smoothing_and_resampling(files, tmp_path, image, options, same, said):
     path = getattr(files, image)
     args = ("extract", path, "--atlas", files.coarse, *options, "-o", tmp_path)
     check_ok(invoke(*args))
-    back = store.read_timeseries(next(tmp_path.glob("*_timeseries.tsv")))
+    back = dr.read_timeseries(next(tmp_path.glob("*_timeseries.tsv")))
     expected = dr.extract(path, files.coarse, **same).compute()
     np.testing.assert_array_equal(back.values, expected.values)
     found = sidecar_in(tmp_path)
@@ -98,7 +98,7 @@ def test_maps_and_seeds(files, tmp_path):
         assert len(paths) == 3
         for name, atlas in wanted.items():
             [path] = out.glob(f"mybold_atlas-{name}_stat-mean_timeseries.tsv")
-            back = store.read_timeseries(path)
+            back = dr.read_timeseries(path)
             expected = dr.extract(files.plain, atlas).compute()
             np.testing.assert_array_equal(back.values, expected.values)
             for coord in ("region", "region_name", "n_voxels", "coverage", "size_mm3"):
@@ -137,7 +137,7 @@ def test_names_of_maps_and_seeds(files, tmp_path):
     args = ("--atlas", files.maps, "--labels-table", table, "--seeds", seeds)
     check_ok(invoke("extract", files.plain, *args, "-o", tmp_path / "out"))
     soft, spheres = (
-        store.read_timeseries(next((tmp_path / "out").glob(f"*_atlas-{name}_*_timeseries.tsv")))
+        dr.read_timeseries(next((tmp_path / "out").glob(f"*_atlas-{name}_*_timeseries.tsv")))
         for name in ("Soft", "s1")
     )
     assert dict(zip(soft.region.values.tolist(), soft.region_name.values, strict=True)) == {

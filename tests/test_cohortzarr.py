@@ -12,6 +12,7 @@ import xarray as xr
 from cohorts import outputs_of
 from results import result
 
+import daskroi as dr
 from daskroi import store
 from daskroi.cohortzarr import RUNS_PER_COMMIT, CohortZarr, InOrder
 from daskroi.errors import DaskroiError
@@ -64,7 +65,7 @@ def test_runs_of_any_length_side_by_side(tmp_path):
         assert found[atlas].dims == ("run", "time", f"{atlas}_region")
         assert found[atlas].shape[1] == 7
         for name, paths in runs.items():
-            one = store.read_timeseries(paths[atlas].timeseries)
+            one = dr.read_timeseries(paths[atlas].timeseries)
             there = found.sel(run=name)
             n = int(there.n_frames)
             np.testing.assert_array_equal(there[atlas][:n], one.values)
@@ -161,7 +162,7 @@ def test_after_a_crash_runs_are_whole_or_absent(tmp_path, monkeypatch, nth):
     assert there.sizes["run"] >= 2
     assert crashed or there.sizes["run"] == 5
     for i, (name, paths) in enumerate(list(runs.items())[: there.sizes["run"]]):
-        one = store.read_timeseries(paths["A"].timeseries)
+        one = dr.read_timeseries(paths["A"].timeseries)
         np.testing.assert_array_equal(there.A.sel(run=name)[: 3 + i], one.values)
     build(out, runs)
     assert zarr_of(out) == fresh(tmp_path / "fresh", runs)

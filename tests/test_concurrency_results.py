@@ -17,7 +17,7 @@ from together import READY, processes
 import daskroi as dr
 from daskroi.batch import extract_cohort
 from daskroi.errors import DaskroiError
-from daskroi.store import read_timeseries
+from daskroi.readback import read_timeseries
 
 pytestmark = pytest.mark.timeout(300)
 

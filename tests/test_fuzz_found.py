@@ -23,7 +23,8 @@ from daskroi.labeltable import read_label_table
 from daskroi.listing import local_or_url
 from daskroi.openimage import as_file
 from daskroi.paths import natural_key
-from daskroi.store import read_timeseries, write_run
+from daskroi.readback import read_timeseries
+from daskroi.store import write_run
 from daskroi.urls import secrets_of, shown
 
 VALUES = np.arange(120).reshape(4, 3, 2, 5).astype("i2")

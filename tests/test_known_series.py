@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 import daskroi as dr
 from daskroi.clean import clean
 from daskroi.cli import main
+from daskroi.readback import read_timeseries
 from daskroi.reportdata import correlations, region_moments
-from daskroi.store import read_timeseries, write_run
+from daskroi.store import write_run
 
 SHAPE, N_TIME, N_REGIONS = (11, 13, 12), 60, 5
 

@@ -51,7 +51,7 @@ def test_results_at_a_url_are_those_of_a_folder(tmp_path, place, series):
     here = store.write_run(series, tmp_path, "sub-01")
     for remote, local in zip(there.all, here.all, strict=True):
         assert targets.read_text(remote) == local.read_text()
-    back = store.read_timeseries(str(there.timeseries), storage_options=options)
+    back = dr.read_timeseries(str(there.timeseries), storage_options=options)
     np.testing.assert_array_equal(back.values, series.values)
     folder = targets.as_target(url, options)
     # nothing but the three, and nothing hidden

@@ -85,7 +85,7 @@ def test_of_a_result_all_comes_from_its_files(result: Path) -> None:
     assert made.facts["frames"] == "15 of 20"
     assert made.title == result.name.removesuffix("_timeseries.tsv")
     assert made.details is not None
-    ts = store.read_timeseries(result)
+    ts = dr.read_timeseries(result)
     np.testing.assert_allclose(made.details["mean"], ts.mean("time"), rtol=1e-3)
     assert made.provenance["image"].endswith(".nii.gz")
     assert made.provenance["extracted by"] == f"daskroi {dr.__version__}"

@@ -22,7 +22,8 @@ import xarray as xr
 from servers import Server
 
 import daskroi as dr
-from daskroi.store import read_timeseries, write_run
+from daskroi.readback import read_timeseries
+from daskroi.store import write_run
 
 # each would set window.evil, or break what stands around it
 NAMES = [

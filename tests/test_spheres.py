@@ -117,9 +117,9 @@ def test_a_thousand_spheres_on_a_fine_grid_take_seconds() -> None:
     affine[:3, 3] = -90, -126, -72
     grid = Grid.make((182, 218, 182), affine)
     seeds = np.random.default_rng(0).uniform(-70, 70, (1000, 3))
-    start = time.perf_counter()
+    start = time.process_time()
     index = load(seeds, radius=6).regions_on(grid)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10  # the processor's: others may be at work
     # 4/3 pi 6^3 = 905
     assert 895 < index.counts[(np.abs(seeds) < 60).all(axis=1)].mean() < 915
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from results import result
 
+import daskroi as dr
 from daskroi import sidecar, store
 
 
@@ -76,7 +77,7 @@ def test_numbers_come_back_exactly(tmp_path_factory, data, dtype):
     values = data.draw(arrays(dtype, shape))
     folder = tmp_path_factory.mktemp("out")
     written = store.write_run(result(values), folder, "x")
-    back = store.read_timeseries(written.timeseries)
+    back = dr.read_timeseries(written.timeseries)
     assert back.dtype == dtype
     np.testing.assert_array_equal(back.values, values)
     assert "nan" not in written.timeseries.read_text().lower()
@@ -129,7 +130,7 @@ def test_time_is_not_lost(tmp_path, frames, t_r, expected):
     keys = ("RepetitionTime", "StartTime", "VolumeTiming", "KeptFrames")
     assert {k: found[k] for k in keys if k in found} == expected
     assert found["NumberOfFrames"] == 6
-    back = store.read_timeseries(written.timeseries)
+    back = dr.read_timeseries(written.timeseries)
     np.testing.assert_allclose(back.time, given_.time, rtol=1e-12)
     assert back.time.attrs["units"] == given_.time.attrs["units"]
 
@@ -139,4 +140,4 @@ def test_a_single_volume_is_one_row(tmp_path):
     written = store.write_run(volume, tmp_path, "x")
     assert written.timeseries.read_text() == "region 0\tregion 1\n1.0\t2.0\n"
     assert "RepetitionTime" not in sidecar.read_sidecar(written.sidecar)
-    assert store.read_timeseries(written.timeseries).shape == (1, 2)
+    assert dr.read_timeseries(written.timeseries).shape == (1, 2)

@@ -80,10 +80,10 @@ def test_damaged_results_are_not_read(tmp_path):
     written = store.write_run(result(), tmp_path, "x")
     written.timeseries.write_text("a\tb\n1\t2\n")
     with pytest.raises(DaskroiError, match="does not have the 3 columns"):
-        store.read_timeseries(written.timeseries)
+        dr.read_timeseries(written.timeseries)
     written.timeseries.unlink()
     with pytest.raises(DaskroiNotFoundError, match=r"timeseries\.tsv: no such file"):
-        store.read_timeseries(written.timeseries)
+        dr.read_timeseries(written.timeseries)
     for text in ("{", "[]"):
         written.sidecar.write_text(text)
         with pytest.raises(DaskroiError, match=r"timeseries.json: (cannot be read|is not)"):
@@ -99,7 +99,7 @@ def test_a_table_that_was_cut_is_no_shorter_run(tmp_path):
         written.timeseries.write_text("".join(lines[:-1]))
         n = len(whole)
         with pytest.raises(DaskroiError, match=rf"{n - 1} rows for {n} frames\)\. Extract this"):
-            store.read_timeseries(written.timeseries)
+            dr.read_timeseries(written.timeseries)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_sidecars_of_something_else(tmp_path, change):
     said = {**json.loads(written.sidecar.read_text()), **change}
     written.sidecar.write_text(json.dumps({k: v for k, v in said.items() if v is not None}))
     with pytest.raises(DaskroiError, match=r"x_atlas\S*tsv: does not go with its sidecar"):
-        store.read_timeseries(written.timeseries)
+        dr.read_timeseries(written.timeseries)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"a\tb\tc\nx\t1\t2\n", b"x" * 200_000])
@@ -129,4 +129,4 @@ def test_tables_of_something_else(tmp_path, data):
     written = store.write_run(result(), tmp_path, "x")
     written.timeseries.write_bytes(data)
     with pytest.raises(DaskroiError, match=r"x_atlas\S*tsv: does not go with its sidecar"):
-        store.read_timeseries(written.timeseries)
+        dr.read_timeseries(written.timeseries)

@@ -50,7 +50,7 @@ def test_sidecar_says_what_was_done_to_what_by_what(tmp_path):
     assert versions["numpy"] == np.__version__
     # 400 regions should not be 2,000 lines
     assert len(text.splitlines()) < 70
-    back = store.read_timeseries(written.timeseries)
+    back = dr.read_timeseries(written.timeseries)
     for name in ("region", "region_name", "n_voxels", "coverage", "size_mm3"):
         np.testing.assert_array_equal(back[name], given_[name])
 
@@ -90,7 +90,7 @@ def test_results_of_any_atlas_come_back(tmp_path, case):
     computed = lazy.compute()
     written = store.write_run(computed, tmp_path, "x")
     assert store.differences(lazy, tmp_path, "x") == []
-    back = store.read_timeseries(written.timeseries)
+    back = dr.read_timeseries(written.timeseries)
     np.testing.assert_array_equal(back.values, computed.values)
     for name in ("time", "region", "region_name", "n_voxels", "coverage", "size_mm3"):
         np.testing.assert_array_equal(back[name], computed[name])
@@ -105,4 +105,4 @@ def test_seeds_without_a_radius_have_no_size(tmp_path):
     ts = dr.extract(run, dr.load_atlas([(4, 6, 4), (8, 8, 4)])).compute()
     written = store.write_run(ts, tmp_path, "x")
     assert sidecar.read_sidecar(written.sidecar)["Regions"]["size_mm3"] == [None, None]
-    assert np.isnan(store.read_timeseries(written.timeseries).size_mm3).all()
+    assert np.isnan(dr.read_timeseries(written.timeseries).size_mm3).all()

@@ -106,7 +106,7 @@ def tight(folder: Path, runs: int, room: float, frames: int = 400) -> Told:
 
     import daskroi as dr
     from daskroi.batch import extract_cohort
-    from daskroi.store import read_timeseries
+    from daskroi.readback import read_timeseries
 
     images, atlas = write(folder, frames)
     named = {f"run-{i:05}": images[i % IMAGES] for i in range(runs)}

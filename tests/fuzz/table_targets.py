@@ -207,8 +207,8 @@ class _Beside:
         assert SEAM not in self.table.read_bytes()
 
     def __call__(self, data: bytes) -> str:
+        from daskroi.readback import read_timeseries
         from daskroi.relmat import read_relmat
-        from daskroi.store import read_timeseries
 
         table, sidecar = parts_of(data, 2)
         self.table.write_bytes(table or b"")
