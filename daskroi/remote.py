@@ -18,8 +18,9 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermission
 from daskroi.urls import (
     StorageOptions,
     is_url,
-    of_protocol,
+    options_for,
     protocol_of,
+    protocols_of,
     scrubbed,
     secrets_of,
     shown,
@@ -77,18 +78,11 @@ def filesystem(
     """
     import fsspec
 
-    protocol = protocol_of(url)
-    given = of_protocol(options or {}, protocol)
+    protocol, links = protocol_of(url), protocols_of(url)
+    given = options_for(url, options or {})
     try:
-        if protocol in ("http", "https"):
-            import aiohttp
-
-            # ranges are of the file, not of what a server makes of it on the way
-            given["headers"] = {"Accept-Encoding": "identity"} | dict(given.get("headers", {}))
-            timeout = aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
-            )
-            given["client_kwargs"] = {"timeout": timeout} | dict(given.get("client_kwargs", {}))
+        for link in set(links) & {"http", "https"}:
+            _add_defaults(given if len(links) == 1 else given.setdefault(link, {}))
         found, path = fsspec.url_to_fs(url, **given)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
@@ -99,7 +93,8 @@ def filesystem(
     except (ValueError, TypeError, AttributeError) as error:  # the last of options of odd types
         unknown = "not known" in str(error).lower()
         reason = f"protocol {shown(f'{protocol}://')} is not known" if unknown else one_line(error)
-    except OSError as error:  # of a chain, such as zip://…::https://…, the outer link is opened
+    # of a chain, such as zip://…::https://…, the inner file is opened, and each raises its own
+    except Exception as error:
         raise _named(url, given, error, False) from _safe_cause(error, url, given)
     else:
         return found, path
@@ -109,6 +104,18 @@ def filesystem(
         reason,
         "Use s3://, gs://, https:// or another protocol of fsspec, and its storage_options",
     )
+
+
+def _add_defaults(options: dict[str, Any]) -> None:
+    """What a web server is asked for, unless the user says otherwise."""
+    import aiohttp
+
+    # ranges are of the file, not of what a server makes of it on the way
+    options["headers"] = {"Accept-Encoding": "identity"} | dict(options.get("headers", {}))
+    timeout = aiohttp.ClientTimeout(
+        total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+    )
+    options["client_kwargs"] = {"timeout": timeout} | dict(options.get("client_kwargs", {}))
 
 
 def info_of(url: str, options: StorageOptions) -> dict[str, Any]:
@@ -220,7 +227,7 @@ def fetch(url: str, options: StorageOptions, start: int, stop: int) -> bytes:
 
 def check_ranges(url: str, options: StorageOptions, size: int) -> None:
     """Refuse a web server that answers a range with the whole file, before it sends it."""
-    if protocol_of(url) not in ("http", "https") or size < 2:
+    if protocols_of(url) not in (["http"], ["https"]) or size < 2:
         return
     found, path = filesystem(url, options)
 
@@ -313,12 +320,13 @@ def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool
     if any("Credential" in kind or "RefreshError" in kind for kind in kinds):
         return DaskroiError(
             f"{shown(url)}: no credentials were found. Set them up, or, for a public bucket, pass "
-            f"storage_options={_ANONYMOUS.get(protocol, {})}."
+            f"storage_options={_told(url, _ANONYMOUS.get(protocol, {}))}."
         )
     if status in (401, 403) or isinstance(error, PermissionError):
         remedy = "Check your permissions."
         if protocol in _ANONYMOUS:
-            public, payer = _ANONYMOUS[protocol], {"requester_pays": True}
+            public = _told(url, _ANONYMOUS[protocol])
+            payer = _told(url, {"requester_pays": True})
             remedy = (
                 f"Check name and credentials; for a public bucket pass storage_options={public}, "
                 f"for a requester-pays one {payer}."
@@ -344,12 +352,17 @@ def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool
     return _failure(url, options, reason, "Try again, or check the URL and the connection")
 
 
-_ANONYMOUS = {
+_ANONYMOUS: dict[str, dict[str, Any]] = {
     "s3": {"anon": True},
     "s3a": {"anon": True},
     "gs": {"token": "anon"},
     "gcs": {"token": "anon"},
 }
+
+
+def _told(url: str, own: dict[str, Any]) -> dict[str, Any]:
+    """How options of the server are written."""
+    return own if len(protocols_of(url)) == 1 else {protocol_of(url): own}
 
 
 def _failure(url: str, options: Mapping[str, Any], reason: str, remedy: str) -> DaskroiError:

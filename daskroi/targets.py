@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.remote import exists as exists_at
 from daskroi.remote import filesystem, retried
-from daskroi.urls import StorageOptions, is_url, local_path, of_protocol, protocol_of, shown
+from daskroi.urls import StorageOptions, is_url, local_path, options_for, shown
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -74,7 +74,7 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
     from upath import UPath
 
     try:
-        return UPath(url, **of_protocol(options, protocol_of(url)))
+        return UPath(url, **options_for(url, options))
     except ValueError as error:
         raise DaskroiError(f"{shown(url)}: is no URL of a folder ({error}). Check it.") from error
 

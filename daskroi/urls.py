@@ -17,8 +17,9 @@ __all__ = [
     "is_url",
     "local_path",
     "located",
-    "of_protocol",
+    "options_for",
     "protocol_of",
+    "protocols_of",
     "scrubbed",
     "secrets_of",
     "shown",
@@ -240,28 +241,59 @@ def _long_words(text: str) -> Iterator[str]:
             yield unquote(word)
 
 
+def protocols_of(url: str) -> list[str]:
+    """Of a URL, or of all links of a chain, the outermost first; of a path, none.
+
+    Examples
+    --------
+    >>> protocols_of("zip://bold.nii::simplecache::s3://bucket/x.zip"), protocols_of("bold")
+    (['zip', 'simplecache', 's3'], [])
+    """
+    if not is_url(url):
+        return []
+    heads = [link.partition("://") for link in _LINK.split(url)]
+    return [head.lower() for head, said, _ in heads if said or head.isalnum()]
+
+
 def protocol_of(url: str) -> str:
-    return url.partition("://")[0].rpartition("::")[2].lower()
+    """Where the bytes of a URL lie: of a chain, the last link; nothing of a path.
+
+    Examples
+    --------
+    >>> protocol_of("https://example.org/bold.nii"), protocol_of("zip://bold.nii::s3://b/x.zip")
+    ('https', 's3')
+    """
+    return ("", *protocols_of(url))[-1]
 
 
-def of_protocol(options: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """The options themselves, or those of one protocol in a dict of protocols."""
+def options_for(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What fsspec wants for a URL: of a dict of protocols the own, of a chain those of its links.
+
+    Examples
+    --------
+    >>> told = {"s3": {"anon": True}, "https": {}}
+    >>> options_for("s3://b/bold.nii", told), options_for("zip://bold.nii::s3://b/x.zip", told)
+    ({'anon': True}, {'s3': {'anon': True}})
+    """
     from fsspec import available_protocols
 
     if not isinstance(options, Mapping):
         raise DaskroiTypeError(
             f"storage_options is a {type(options).__name__}. Give a dict, such as {{'anon': True}}."
         )
-    own = options.get(protocol, {})
-    if not isinstance(own, Mapping):  # fsspec takes it for a dict
-        raise DaskroiTypeError(
-            f"storage_options[{protocol!r}] is a {type(own).__name__}. Give a dict of the options "
-            f"of {protocol}://."
-        )
+    links = protocols_of(url)
+    for link in links:
+        if not isinstance(options.get(link, {}), Mapping):  # fsspec takes it for a dict
+            raise DaskroiTypeError(
+                f"storage_options[{link!r}] is a {type(options[link]).__name__}. Give a dict of "
+                f"the options of {link}://."
+            )
     known = set(available_protocols())
-    if options and all(k in known and isinstance(v, Mapping) for k, v in options.items()):
-        return dict(own)
-    return dict(options)
+    if not (options and all(k in known and isinstance(v, Mapping) for k, v in options.items())):
+        return dict(options)
+    if len(links) == 1:
+        return dict(options.get(links[0], {}))
+    return {link: dict(options[link]) for link in links if link in options}
 
 
 def secrets_of(url: str, options: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from daskroi.errors import DaskroiError
 from daskroi.remote import VERSIONS, filesystem, info_of
-from daskroi.urls import StorageOptions, is_url, of_protocol, protocol_of
+from daskroi.urls import StorageOptions, is_url, options_for
 
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer, BufferPrototype
@@ -59,7 +59,7 @@ def open_store(location: str, options: StorageOptions, *, read_only: bool = True
     """
     if not is_url(location):
         return LocalStore(location, read_only=read_only)
-    own = of_protocol(options, protocol_of(location))
+    own = options_for(location, options)
     found, path = filesystem(location, own | {"asynchronous": True})
     if not found.async_impl:
         from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +41,7 @@ class Request:
     range: str | None
     status: int
     sent: int
+    headers: Message
 
 
 @dataclass
@@ -163,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _count(self, status: int, sent: int) -> None:
-        request = Request(self.command, self.path, self.headers.get("Range"), status, sent)
+        said = self.headers
+        request = Request(self.command, self.path, said.get("Range"), status, sent, said)
         self.state.requests.append(request)
 
     def finish(self) -> None:
