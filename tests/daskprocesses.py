@@ -85,7 +85,7 @@ def worker(to: str, *args: str, env: Mapping[str, str] | None = None) -> Iterato
 
 
 def address_in(file: Path, process: subprocess.Popen) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"dask ended with {process.returncode}")
