@@ -321,7 +321,7 @@ ONE_RUN = (
         r"bold.nii.gz: is named .gz but holds no gzip",
         spoil=put("image", "hello " * 99),
     ),
-    Bad("run a broken link", r"bold.nii.gz: cannot be found .* Check", spoil=link("image", "gone")),
+    Bad("run a broken link", r"is a link to 'gone', .* 'datalad get'", spoil=link("image", "gone")),
     Bad(
         "run a link to itself",
         r"cannot be found .*links.* Check",
