@@ -137,6 +137,11 @@ ATLASES = (
         r"called '--', .*letters",
         lambda w: w.cohort(atlases={"--": w.atlas}),
     ),
+    Bad(
+        "atlas name of an axis",
+        r"called 'Time', as an axis of cohort.zarr is\. Use another",
+        lambda w: w.cohort(atlases={"Time": w.atlas}),
+    ),
     Bad("atlas empty list", r"atlases is an empty list.* Give", lambda w: w.cohort(atlases=[])),
     Bad(
         "atlas table for nobody",

@@ -19,6 +19,7 @@ import daskroi as dr
 from daskroi.batch import extract_cohort
 from daskroi.cohort import find_runs
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.runstable import read_runs
 
 
 def test_runs_are_also_paths_or_names(tmp_path, runs, atlas):
@@ -156,6 +157,9 @@ def test_an_atlas_per_subject_has_one_region_axis(tmp_path, atlas):
     common = extract_cohort(runs, atlas, tmp_path / "common", **told)
     other = xr.open_zarr(tmp_path / "common" / "cohort.zarr").load()
     assert common.failed == 0
+    said = read_runs(tmp_path / "out")["warnings"].dropna()
+    assert said.index.tolist() == [1]
+    assert "999. They are left out" in said[1]
     np.testing.assert_array_equal(store.aseg[0], other.Phantom[0])
     # an atlas that changed concerns its subject alone
     [path] = (tmp_path / "in" / "sub-02").rglob("*_dseg.nii.gz")
