@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from daskroi.atlas import Atlas, load_atlas
 from daskroi.entities import ENTITIES, atlas_label
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, warn
 from daskroi.labeltable import read_label_table
 from daskroi.paths import fill_pattern
 from daskroi.places import atlas_for
+from daskroi.unsaid import kept_warnings
 from daskroi.ways import named_atlases
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ class SubjectAtlas:
     ) -> Atlas:
         """The atlas of one run."""
         path = self.path_of(row, options)
-        found = load_atlas(path, self.table, name=name, storage_options=dict(options or {}))
+        with kept_warnings() as said:
+            found = load_atlas(path, self.table, name=name, storage_options=dict(options or {}))
+        for text in said:
+            # such labels are not in the axis that all runs share
+            warn(text.replace("They are named 'unknown'", "They are left out"))
         if not isinstance(found, Atlas):
             raise DaskroiTypeError(f"{path}: an atlas per subject must be a label image (dseg).")
         return found
@@ -126,6 +131,10 @@ def cohort_atlases(
         if not label:
             raise DaskroiError(
                 f"An atlas is called {name!r}, which cannot name files. Use letters and digits."
+            )
+        if label.lower() in ("run", "time"):
+            raise DaskroiError(
+                f"An atlas is called {name!r}, as an axis of cohort.zarr is. Use another name."
             )
         # also where case does not count
         if label.lower() in {other.lower() for other in atlases}:

@@ -7,7 +7,7 @@ import stat
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 
-__all__ = ["look"]
+__all__ = ["check_link", "look"]
 
 
 def look(path: str) -> tuple[str, int, str, bytes]:
@@ -21,14 +21,24 @@ def look(path: str) -> tuple[str, int, str, bytes]:
         with open(url, "rb") as file:
             start = file.read(512)
     except FileNotFoundError as error:
-        if os.path.islink(url):
-            raise DaskroiNotFoundError(
-                f"{url}: is a link to {os.readlink(url)!r}, which is not there. In a DataLad "
-                "or git-annex dataset, fetch the content with 'datalad get'."
-            ) from error
+        check_link(url)
         raise DaskroiNotFoundError(f"{url}: no such file. Check the path.") from error
     except OSError as error:
         raise DaskroiError(
             f"{url}: cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
     return url, status.st_size, str(status.st_mtime_ns), start
+
+
+def check_link(path: str) -> None:
+    """Raise, of a file that is not there, if a link to it is: then the content is to be fetched.
+
+    Examples
+    --------
+    >>> check_link("gone.nii")
+    """
+    if os.path.islink(path):
+        raise DaskroiNotFoundError(
+            f"{path}: is a link to {os.readlink(path)!r}, which is not there. In a DataLad or "
+            "git-annex dataset, fetch the content with 'datalad get'."
+        )

@@ -183,7 +183,13 @@ class RunsTable:
             for path in _shard_tables(self.out):
                 remove(path)  # this table has all runs
             return
-        merge_shards(self.out, self.shard[1])
+        count = self.shard[1]
+        merge_shards(self.out, count)
+        tables = _shard_tables(self.out, count)
+        if len(tables) == count:
+            # these have all runs: of another division, some may be gone from the cohort
+            for path in set(_shard_tables(self.out)) - set(tables):
+                remove(path)
 
     def close(self) -> None:
         """Forget the rows."""

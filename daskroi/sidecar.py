@@ -17,6 +17,7 @@ import numpy as np
 import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.jsontext import from_json
+from daskroi.localfile import check_link
 from daskroi.remote import identify
 from daskroi.rowtimes import timing_of
 from daskroi.targets import as_target, read_text
@@ -355,6 +356,8 @@ def _fingerprint(path: Any, options: StorageOptions) -> dict[str, Any]:
     try:
         stat = os.stat(text)
     except (OSError, ValueError) as error:  # the latter of a NUL in it
+        if isinstance(error, FileNotFoundError):
+            check_link(text)
         raise DaskroiNotFoundError(
             f"{text}: cannot be found ({getattr(error, 'strerror', error)}). Check the path."
         ) from error

@@ -10,12 +10,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from daskroi import store
 from daskroi.cohortatlas import SubjectAtlas
+from daskroi.errors import DaskroiNotFoundError, DaskroiPermissionError
+from daskroi.nifti import sidecar_beside
 from daskroi.paths import bids_uri
 from daskroi.sidecar import NUMERICS, fingerprints
 
@@ -154,13 +157,13 @@ class Work:
         DaskroiNotFoundError
             One is not there.
         """
-        given = {"image": job.image, "sidecar": job.sidecar, "mask": self.mask_of(job)}
+        given = {"image": job.image, "mask": self.mask_of(job)}
         if self.confounds is not None:
             given["confounds"] = job.confounds
             if job.confounds is not None and any(c.mask for c in self.confounds.groups):
                 # which component is of which mask stands only there
                 given["confounds_sidecar"] = job.confounds.removesuffix(".tsv") + ".json"
-        files = fingerprints(given, self.storage_options)
+        files = fingerprints(given, self.storage_options) | self._sidecar_of(job)
         found = {}
         for name, atlas in self.atlases.items():
             own, said = {}, {}
@@ -178,6 +181,16 @@ class Work:
                 "NumericsVersion": NUMERICS,
             }
         return found
+
+    def _sidecar_of(self, job: Job) -> dict[str, Any]:
+        """The JSON of a run; where the table of runs names none, what is read beside the image."""
+        if job.sidecar is not None:
+            return fingerprints({"sidecar": job.sidecar}, self.storage_options)
+        path = sidecar_beside(job.image)
+        # as it is read: S3 forbids asking for what is not there, where one may not list
+        with suppress(DaskroiNotFoundError, DaskroiPermissionError):
+            return fingerprints({"sidecar": path or None}, self.storage_options)
+        return {}
 
     def key_of(self, identities: Mapping[str, Any]) -> str:
         """Hash of what results of a run would be made of, and of what would be made."""

@@ -137,6 +137,11 @@ ATLASES = (
         r"called '--', .*letters",
         lambda w: w.cohort(atlases={"--": w.atlas}),
     ),
+    Bad(
+        "atlas name of an axis",
+        r"called 'Time', as an axis of cohort.zarr is\. Use another",
+        lambda w: w.cohort(atlases={"Time": w.atlas}),
+    ),
     Bad("atlas empty list", r"atlases is an empty list.* Give", lambda w: w.cohort(atlases=[])),
     Bad(
         "atlas table for nobody",
@@ -321,7 +326,7 @@ ONE_RUN = (
         r"bold.nii.gz: is named .gz but holds no gzip",
         spoil=put("image", "hello " * 99),
     ),
-    Bad("run a broken link", r"bold.nii.gz: cannot be found .* Check", spoil=link("image", "gone")),
+    Bad("run a broken link", r"is a link to 'gone', .* 'datalad get'", spoil=link("image", "gone")),
     Bad(
         "run a link to itself",
         r"cannot be found .*links.* Check",

@@ -19,6 +19,7 @@ import daskroi as dr
 from daskroi.batch import extract_cohort
 from daskroi.cohort import find_runs
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
+from daskroi.runstable import read_runs
 
 
 def test_runs_are_also_paths_or_names(tmp_path, runs, atlas):
@@ -106,6 +107,24 @@ def test_a_sidecar_elsewhere_is_believed_as_one_beside_the_run(tmp_path, atlas, 
         assert f"{sidecar} says 1500 s, which is not a plausible TR; the header's 2 s" in warning
 
 
+def test_a_sidecar_that_the_table_does_not_name_is_an_input_too(tmp_path, atlas):
+    image = Path(cohorts.write_cohort(tmp_path / "in", 1)["image"][0])
+    sidecar = image.with_name(image.name.replace(".nii.gz", ".json"))
+
+    def extracted(given: Any) -> list[float]:
+        told = OPTIONS | {"mask": None, "t_r": None}
+        assert extract_cohort(given, atlas, tmp_path / "out", **told).done == 1
+        assert extract_cohort(given, atlas, tmp_path / "out", **told).skipped == 1
+        [table] = (tmp_path / "out").rglob("*_timeseries.tsv")
+        return list(dr.read_timeseries(table).time.values[:2])
+
+    assert extracted([image]) == [0, 2]
+    sidecar.write_text(json.dumps({"RepetitionTime": 2.5}))
+    assert extracted([image]) == [0, 2.5]
+    sidecar.unlink()
+    assert extracted(pd.DataFrame({"image": [str(image)]})) == [0, 2]
+
+
 def subject_atlases(runs: pd.DataFrame, atlas: Any) -> str:
     """A label image per run; the second has a region less and one that is in no table."""
     import nibabel as nib
@@ -138,6 +157,9 @@ def test_an_atlas_per_subject_has_one_region_axis(tmp_path, atlas):
     common = extract_cohort(runs, atlas, tmp_path / "common", **told)
     other = xr.open_zarr(tmp_path / "common" / "cohort.zarr").load()
     assert common.failed == 0
+    said = read_runs(tmp_path / "out")["warnings"].dropna()
+    assert said.index.tolist() == [1]
+    assert "999. They are left out" in said[1]
     np.testing.assert_array_equal(store.aseg[0], other.Phantom[0])
     # an atlas that changed concerns its subject alone
     [path] = (tmp_path / "in" / "sub-02").rglob("*_dseg.nii.gz")

@@ -110,6 +110,17 @@ def test_of_a_run_in_several_shards_the_newest_row_counts(tmp_path):
     assert read_runs(tmp_path)["status"].tolist() == ["ok"]
 
 
+def test_a_run_that_is_gone_does_not_come_back_from_another_division(tmp_path):
+    for count, runs in ((2, (0, 1, 2)), (3, (0, 1))):
+        for number in range(1, count + 1):
+            table = RunsTable(tmp_path, (number, count))
+            for i in runs[number - 1 :: count]:
+                table.add(job(i), "ok", Outcome())
+            table.finish()
+        merge_shards(tmp_path)  # as `group` does
+        assert read_runs(tmp_path)["run"].tolist() == [job(i).name for i in runs]
+
+
 @pytest.mark.parametrize("text", ["", "garbage\n1\n", "run\tstatus\na\n", "a\tb\n1\t2\t3\t4\n"])
 def test_a_damaged_table_is_said(tmp_path, text):
     (tmp_path / "runs.tsv").write_text(text)
