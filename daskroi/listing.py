@@ -233,7 +233,8 @@ def _remote_or_problem(path: str, options: Mapping[str, Any] | None) -> Folder:
 def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
     found, inner = filesystem(path, options)
     # web servers send one that asks for a folder without slash elsewhere, at a request each
-    slash = "/" if inner.startswith("http") else ""
+    web = inner.startswith(("http://", "https://"))
+    slash = "/" if web else ""
     entries = retried(path, options or {}, lambda: found.ls(inner + slash, detail=True))
     files: list[str] = []
     folders: list[str] = []
@@ -241,7 +242,7 @@ def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
     for entry in entries:
         # only what lies in it: stores list the folder itself, web pages link to anything
         parent, _, name = str(entry["name"]).strip("/").rpartition("/")
-        if parent != base or not name or "?" in name or "#" in name:
+        if parent != base or not name or (web and not {"?", "#"}.isdisjoint(name)):
             continue
         folder = entry.get("type") == "directory" and not name.endswith(ZARR)
         (folders if folder else files).append(name)

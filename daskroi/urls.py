@@ -17,6 +17,7 @@ __all__ = [
     "is_url",
     "local_path",
     "located",
+    "lowered",
     "options_for",
     "protocol_of",
     "protocols_of",
@@ -165,11 +166,24 @@ def local_path(path: str | os.PathLike[str]) -> str:
         # damaged as it is, what stands before an @ may be a password
         bare = re.sub(r"[^/]*@", "", shown(text))
         raise DaskroiError(f"{bare!r}: no path has a NUL character in it. Check where it is from.")
+    text = lowered(text)
     if not text.startswith("file://"):
         return text
     from urllib.request import url2pathname
 
     return url2pathname(text.removeprefix("file://"))
+
+
+def lowered(url: str) -> str:
+    """A URL with its protocols in the letters that fsspec knows; what is no URL as it is.
+
+    Examples
+    --------
+    >>> lowered("ZIP://Bold.nii::HTTPS://Example.org/X.zip")
+    'zip://Bold.nii::https://Example.org/X.zip'
+    """
+    heads = [link.partition("://") for link in _LINK.split(url)] if is_url(url) else [(url, "", "")]
+    return "::".join(f"{head.lower() if said else head}{said}{rest}" for head, said, rest in heads)
 
 
 def located(path: str | os.PathLike[str]) -> str:
@@ -191,6 +205,8 @@ def shown(url: str) -> str:
     --------
     >>> shown("https://me:secret@example.org/bold.nii.gz?X-Amz-Signature=abc")
     'https://example.org/bold.nii.gz'
+    >>> shown("s3://bucket/run #1_bold.nii.gz")
+    's3://bucket/run #1_bold.nii.gz'
     """
     if not is_url(url):
         return url
@@ -208,14 +224,15 @@ def _bare(url: str) -> str:
 def _parts(url: str) -> tuple[str, str, str, str]:
     """Scheme, authority, path, and query with fragment; of what is no URL too, unlike urllib."""
     scheme, _, rest = url.partition("://")
-    rest, mark, query = re.fullmatch(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    authority, slash, path = rest.partition("/")
     # me:pass/word@host: the slash should have been written %2F, and is part of the password
-    if re.search(r":.*[^0-9]", authority) and "@" not in authority and "@" in path:
-        user, _, path = path.rpartition("@")
-        host, slash2, path = path.partition("/")
-        authority, slash = f"{authority}{slash}{user}@{host}", slash2
-    return scheme, authority, slash + path, mark + query
+    odd = re.match(r"[^/?#@]*:(?![0-9]*[/?#])[^/?#@]*[/?#].*@", rest, re.DOTALL)
+    user = odd[0] if odd else ""
+    # elsewhere than in the web, # is a letter of a name
+    marks = "?#" if scheme.lower() in ("http", "https") else "?"
+    pieces = re.fullmatch(f"([^{marks}]*)([{marks}]?)(.*)", rest[len(user) :], re.DOTALL)
+    place, mark, query = pieces.groups()  # type: ignore[union-attr]
+    authority, slash, path = place.partition("/")
+    return scheme, user + authority, slash + path, mark + query
 
 
 def _in_urls(text: str) -> Iterator[str]:
