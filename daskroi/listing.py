@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.paths import child_of, printable
 from daskroi.remote import filesystem, retried
-from daskroi.urls import is_url, located, shown
+from daskroi.urls import is_url, located, shown, user_in
 
 __all__ = ["TOGETHER", "Folder", "forget", "list_folder", "local_or_url", "walk"]
 
@@ -73,10 +73,10 @@ def local_or_url(path: str | os.PathLike[str]) -> str:
     if not is_url(text):
         return text
     try:
-        password = urlsplit(text).password
+        urlsplit(text)
     except ValueError as error:
         raise DaskroiError(f"{shown(text)}: is no URL ({error}). Check it.") from error
-    if password is not None:
+    if ":" in user_in(text):
         raise DaskroiError(
             f"{shown(text)}: has a password in it, which would get into tables and logs. "
             "Pass it in storage_options."

@@ -223,6 +223,9 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
 
     try:
         text = read_text(out / name)
+    except UnicodeDecodeError as error:
+        raise _no_table(out / name, str(error)) from error
+    try:
         header_of(text, "\t")
         table = pd.read_csv(
             io.StringIO(text),
@@ -233,9 +236,7 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
             dtype={"run": str},
         )
         missing = [column for column in COLUMNS if column not in table]
-    except ValueError as error:  # pandas' own, or no UTF-8
-        if isinstance(error, FileNotFoundError):
-            raise
+    except ValueError as error:  # pandas' own
         raise _no_table(out / name, str(error)) from error
     if missing:
         raise _no_table(out / name, f"no column {missing[0]!r}")

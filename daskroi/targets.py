@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.remote import filesystem, retried
-from daskroi.urls import StorageOptions, is_url, local_path, options_for, shown
+from daskroi.urls import StorageOptions, is_url, local_path, options_for, shown, user_in
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -62,7 +62,7 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
     url, options = local_path(out), StorageOptions(storage_options)
     if not is_url(url):
         return Path(os.path.expanduser(url))
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    if user_in(url):
         raise DaskroiError(
             f"{shown(url)}: the URL holds a user name or password, which would get into results. "
             "Pass them as storage_options."

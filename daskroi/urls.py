@@ -24,6 +24,7 @@ __all__ = [
     "scrubbed",
     "secrets_of",
     "shown",
+    "user_in",
 ]
 
 # between the links of a chain; not in http://[::1]/
@@ -235,6 +236,18 @@ def _parts(url: str) -> tuple[str, str, str, str]:
     return scheme, user + authority, slash + path, mark + query
 
 
+def user_in(url: str) -> str:
+    """User and password in a URL, or in a link of a chain; nothing where there is none.
+
+    Examples
+    --------
+    >>> user_in("zip://bold.nii::https://me:secret@example.org/all.zip"), user_in("s3://b/x@y.nii")
+    ('me:secret', '')
+    """
+    links = (link for link in _LINK.split(url) if "://" in link)
+    return next(filter(None, (_parts(link)[1].rpartition("@")[0] for link in links)), "")
+
+
 def _in_urls(text: str) -> Iterator[str]:
     """What a URL, or each link of a chain, has of credentials: as written, decoded, encoded."""
     for link in _LINK.split(text):
@@ -242,7 +255,10 @@ def _in_urls(text: str) -> Iterator[str]:
             continue
         _, authority, _, query = _parts(link)
         user = authority.rpartition("@")[0]
-        found = [query[1:], user, user.partition(":")[2]]
+        password = user.partition(":")[2]
+        # who takes it for the end of an address quotes a part of it
+        parts = [part for part in re.split("[/?#]", password) if len(part) > 3]
+        found = [query[1:], user, password, *parts]
         if ":" in user:
             # as a web server is told: the header Authorization
             found.append(base64.b64encode(unquote(user).encode(errors="surrogatepass")).decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,27 @@ def test_messages_about_results_show_no_query(tmp_path: Path, web: Server) -> No
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "simplecache::http://me:hunter2@127.0.0.1:1/ds/x.nii",
+        "zip://ds/x.nii::http://me:hunter2@127.0.0.1:1/all.zip",
+        "http://me:hunter2#2@127.0.0.1:1/ds/x.nii",
+    ],
+)
+def test_passwords_get_into_no_table(tmp_path: Path, url: str) -> None:
+    for given in (url, [url], url.replace("/x.nii", "")):
+        with pytest.raises(DaskroiError, match="has a password in it") as caught:
+            dr.find_runs(given)
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(DaskroiError, match="holds a user name or password"):
+        dr.read_timeseries(url)
+    with pytest.raises(DaskroiError) as caught:
+        dr.to_zarr(dr.make_phantom((8, 9, 7), 10, n_regions=4).image, f"{url}.zarr")
+    trace = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in trace.replace(url, ""), "nor what others say of it"
+
+
 def test_paths_that_are_no_paths(files: dict[str, Path], s3: S3, web: Server) -> None:
     from upath import UPath
 
@@ -232,6 +254,8 @@ def test_results_are_not_called_absent_where_the_server_is(s3: S3) -> None:
     away = {**s3.options, "client_kwargs": {"endpoint_url": "http://127.0.0.1:1"}}
     with pytest.raises(DaskroiError, match="cannot be read"):
         results_of(as_target(s3.url("out"), away), "sub-01/x")
+    with pytest.raises(DaskroiError, match=r"runs\.tsv: cannot be read"):
+        dr.cohort_index(s3.url("out"), storage_options=away)
 
 
 def test_writing_that_is_forbidden_is_called_so(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
