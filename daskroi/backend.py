@@ -60,9 +60,9 @@ class NiftiBackend(BackendEntrypoint):
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
-        path = str(filename_or_obj)
-        path = path.split("?")[0].split("#")[0] if "://" in path else path
-        return path.rstrip("/").endswith((".nii", ".nii.gz", ".nii.zarr"))
+        from daskroi.urls import shown
+
+        return shown(str(filename_or_obj)).rstrip("/").endswith((".nii", ".nii.gz", ".nii.zarr"))
 
 
 class _Voxels(BackendArray):

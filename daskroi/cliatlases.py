@@ -10,6 +10,7 @@ import click
 
 from daskroi.entities import atlas_label, atlas_of
 from daskroi.errors import DaskroiError
+from daskroi.paths import name_of
 from daskroi.urls import shown
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _spheres(
     name, path = named(spec)
     frame = _read_seeds(path, storage_options)
     if name is None:
-        name = atlas_of(os.path.splitext(os.path.basename(shown(path)))[0])
+        name = atlas_of(os.path.splitext(name_of(shown(path)))[0])
     try:
         return load_atlas(frame, radius=radius, name=name), path
     except DaskroiError as error:

@@ -15,7 +15,7 @@ from daskroi.cliextractoptions import EPILOG, extract_options
 from daskroi.clioptions import recipe_of
 from daskroi.errors import DaskroiError
 from daskroi.terminal import Command, say
-from daskroi.urls import shown
+from daskroi.urls import local_path, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def extract(
         **recipe,
     )
     lazy: dict[str, Any] = {key.removeprefix("atlas-"): result for key, result in found.items()}
-    prefix = store.run_prefix(shown(image))
+    prefix = store.run_prefix(shown(local_path(image)))
     common = {"image": image, "mask": mask, "confounds": list(confounds) or None}
     told: dict[str, dict[str, Any]] = {
         name: {

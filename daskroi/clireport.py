@@ -11,8 +11,9 @@ from daskroi.cliatlases import load_named, named
 from daskroi.clicompute import shown_compute
 from daskroi.clioptions import RUNNING, option, recipe_of, shared
 from daskroi.errors import DaskroiNotFoundError
+from daskroi.paths import name_of
 from daskroi.terminal import Command, say, storage_option, verbose_option
-from daskroi.urls import is_url, shown
+from daskroi.urls import is_url, local_path, shown
 
 if TYPE_CHECKING:
     from daskroi.report import Report
@@ -171,7 +172,7 @@ def _refuse_options(kind: str) -> None:
 
 def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
     """What TARGET is: "image", "result" or "cohort"."""
-    name = shown(target).rstrip("/")
+    name = name_of(shown(target))
     if name.endswith(".tsv"):
         return "result"
     if name.endswith((".nii", ".nii.gz", ".nii.zarr", ".zarr", ".img", ".hdr", ".mgz", ".gz")):
@@ -191,7 +192,7 @@ def _kind_of(target: str, storage_options: dict[str, Any] | None) -> str:
 def _stem(target: str) -> str:
     from daskroi.store import run_prefix
 
-    return run_prefix(shown(target).rstrip("/"))
+    return run_prefix(shown(local_path(target)).rstrip("/"))
 
 
 def _of_image(

@@ -19,6 +19,7 @@ from daskroi.runstable import read_runs
 from daskroi.sidecar import input_in, read_sidecar, told
 from daskroi.store import results_of
 from daskroi.targets import as_target, exists
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ def _report_of(
     storage_options: Mapping[str, Any] | None = None,
 ) -> Report:
     if not target.name.endswith(".tsv"):
-        raise DaskroiError(f"{target}: is no result. Give a file named …{SERIES}.")
+        raise DaskroiError(f"{shown(str(target))}: is no result. Give a file named …{SERIES}.")
     sidecar = read_sidecar(target.with_suffix(".json"))
     ts = read_timeseries(target)
     notes: list[str] = []
@@ -215,7 +216,7 @@ def cohort_reports(
     names = {name for found in there.values() for name, _ in found}
     if unknown := sorted(set(given) - names):
         raise DaskroiError(
-            f"{folder}: has no results of an atlas {unknown[0]!r}. There is: "
+            f"{shown(str(folder))}: has no results of an atlas {unknown[0]!r}. There is: "
             f"{', '.join(sorted(names)) or 'none'}."
         )
     load = _loader(storage_options)
@@ -244,8 +245,8 @@ def _runs(folder: Target) -> pd.DataFrame:
         return read_runs(folder)
     except FileNotFoundError:
         raise DaskroiNotFoundError(
-            f"{folder / 'runs.tsv'}: no such file, so this is not the output of a cohort. Give the "
-            "output folder of daskroi bids, or an image or a result."
+            f"{shown(str(folder / 'runs.tsv'))}: no such file, so this is not the output of a "
+            "cohort. Give the output folder of daskroi bids, or an image or a result."
         ) from None
 
 
@@ -288,8 +289,8 @@ def cohort_index(out: Any, *, storage_options: Mapping[str, Any] | None = None) 
     counts = table["status"].value_counts()
     failed = table["status"] == "failed"
     order = failed.sort_values(ascending=False, kind="stable").index
-    shown = table if len(table) <= MOST_ROWS else table.loc[order]
-    rows = [_row(folder, row) for row in shown.head(MOST_ROWS).to_dict("records")]
+    listed = table if len(table) <= MOST_ROWS else table.loc[order]
+    rows = [_row(folder, row) for row in listed.head(MOST_ROWS).to_dict("records")]
     facts = {"runs": str(len(table))} | {str(k): str(n) for k, n in counts.items()}
     if table["seconds"].notna().any():
         facts["seconds per run"] = f"{table['seconds'].median():.1f}"

@@ -27,6 +27,7 @@ from daskroi.readback import read_timeseries
 from daskroi.runstable import LOGS
 from daskroi.targets import listed, read_text, remove_all
 from daskroi.unsaid import ignored
+from daskroi.urls import StorageOptions
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -290,13 +291,10 @@ class CohortZarr:
             zarr.consolidate_metadata(self._store(), zarr_format=3)
 
     def _store(self) -> Any:
-        from zarr.storage import FsspecStore, LocalStore
+        from daskroi.zarrstore import open_store
 
-        if isinstance(self._place, Path):
-            return LocalStore(self._place)
-        return FsspecStore.from_url(
-            str(self._place), storage_options=dict(self._place.storage_options)
-        )
+        options = StorageOptions(getattr(self._place, "storage_options", None))
+        return open_store(str(self._place), options, read_only=False)
 
     @contextmanager
     def _named(self) -> Iterator[None]:

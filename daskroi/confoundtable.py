@@ -16,6 +16,7 @@ from daskroi.bytesource import ByteSource
 from daskroi.confoundrecipe import ConfoundRecipe
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError, some, warn
 from daskroi.jsontext import from_json
+from daskroi.paths import links_of, name_of
 from daskroi.texttable import frame_of
 from daskroi.urls import is_url, shown
 
@@ -41,7 +42,7 @@ def read_table(
             f"path is a {type(path).__name__}. Pass the path or URL of one table of confounds."
         )
     # nilearn wants the image here, and finds the table by itself
-    if shown(os.fspath(path)).endswith((".nii", ".nii.gz", ".nii.zarr")):
+    if name_of(shown(os.fspath(path))).endswith((".nii", ".nii.gz", ".nii.zarr")):
         raise DaskroiError(
             f"{shown(os.fspath(path))}: is an image. Give the table beside it, "
             "..._desc-confounds_timeseries.tsv."
@@ -66,9 +67,10 @@ def sidecar_of(path: str | os.PathLike[str]) -> str:
     >>> sidecar_of("https://x.org/sub-1_desc-confounds_timeseries.tsv?token=1")
     'https://x.org/sub-1_desc-confounds_timeseries.json?token=1'
     """
-    name = os.fspath(path)
-    name, mark, query = name.partition("?") if is_url(name) else (name, "", "")
-    return name.removesuffix(".gz").removesuffix(".tsv") + ".json" + mark + query
+    before, own, after = links_of(os.fspath(path))
+    name, mark, query = own.partition("?") if is_url(own) else (own, "", "")
+    stem = name.removesuffix(".gz").removesuffix(".tsv")
+    return f"{before}{stem}.json{mark}{query}{after}"
 
 
 def read_json(

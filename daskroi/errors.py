@@ -65,9 +65,15 @@ class DaskroiIndexError(DaskroiError, IndexError):
 class DaskroiNotFoundError(DaskroiError, FileNotFoundError):
     """A file that should be there is not."""
 
+    # of ValueError, which is found first, it is refused: a worker's error that is taken apart and
+    # put together by tblib would arrive as a bare Exception
+    __new__ = FileNotFoundError.__new__  # type: ignore[assignment]
+
 
 class DaskroiPermissionError(DaskroiError, PermissionError):
     """A file that is there may not be read or written."""
+
+    __new__ = PermissionError.__new__  # type: ignore[assignment]  # as of DaskroiNotFoundError
 
 
 class DaskroiWarning(UserWarning):

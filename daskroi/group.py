@@ -12,6 +12,7 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.runstable import merge_shards, read_runs
 from daskroi.store import named_paths, results_of
 from daskroi.targets import as_target
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     from daskroi.store import Written
@@ -93,7 +94,8 @@ def build_cohort_zarr(out: Any, *, storage_options: Mapping[str, Any] | None = N
         table = read_runs(folder)
     except FileNotFoundError:
         raise DaskroiNotFoundError(
-            f"{folder}: has no runs.tsv. Extract the runs first: daskroi bids ... participant."
+            f"{shown(str(folder))}: has no runs.tsv. Extract the runs first: daskroi bids ... "
+            "participant."
         ) from None
     runs = table.loc[table["status"] != "failed", "run"].tolist()
     kinds = [frozenset(results_of(folder, run)) for run in runs]
@@ -102,7 +104,9 @@ def build_cohort_zarr(out: Any, *, storage_options: Mapping[str, Any] | None = N
     counts = Counter(kind for kind in kinds if kind)
     wanted = max(counts, key=lambda kind: (counts[kind], len(kind)), default=frozenset())
     if not wanted:
-        raise DaskroiError(f"{folder}: has no results. See runs.tsv there for the reasons.")
+        raise DaskroiError(
+            f"{shown(str(folder))}: has no results. See runs.tsv there for the reasons."
+        )
     missing = []
     with sole_writer(folder):
         store = CohortZarr(folder)

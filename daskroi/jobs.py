@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from daskroi.entities import DEVICES, ENTITIES, plain_name
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.places import output_prefixes
-from daskroi.urls import is_url, shown
+from daskroi.urls import located, shown
 from daskroi.work import Job
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def _rows(runs: Any) -> tuple[Iterable[Any], int | None]:
         return [{"image": image, "name": name} for name, image in runs.items()], len(runs)
     if isinstance(runs, Sequence):
         if all(isinstance(run, str | os.PathLike) for run in runs):
-            names = output_prefixes(_table([os.fspath(run) for run in runs]))
-            return [{"image": i, "name": n} for i, n in zip(runs, names, strict=True)], len(runs)
+            images = [_file(run) or "" for run in runs]
+            names = output_prefixes(_table(images))
+            return [{"image": i, "name": n} for i, n in zip(images, names, strict=True)], len(runs)
         return runs, len(runs)
     if isinstance(runs, Iterable):
         return runs, None
@@ -109,8 +110,7 @@ def _file(value: Any) -> str | None:
             f"runs: {type(value).__name__} is no path. A cohort is of files or URLs; for an image "
             "in memory there is extract."
         )
-    text = os.fspath(value)
-    return text if is_url(text) else os.path.abspath(os.path.expanduser(text))
+    return located(value)
 
 
 def _there(value: Any) -> bool:

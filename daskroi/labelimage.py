@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from daskroi.entities import atlas_of
 from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.grid import Grid
-from daskroi.paths import stem_of
+from daskroi.paths import name_of, stem_of
 from daskroi.regions import RegionIndex
 from daskroi.templates import template_of
 
@@ -381,4 +381,4 @@ def as_labels(
 
 
 def _short_name(url: str) -> str:
-    return atlas_of(stem_of(url.replace("\\", "/").rsplit("/", 1)[-1]))
+    return atlas_of(stem_of(name_of(url.replace("\\", "/"))))

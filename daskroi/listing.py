@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.paths import child_of, printable
 from daskroi.remote import filesystem, retried
-from daskroi.urls import is_url, located, shown
+from daskroi.urls import is_url, located, shown, user_in
 
 __all__ = ["TOGETHER", "Folder", "forget", "list_folder", "local_or_url", "walk"]
 
@@ -73,10 +73,10 @@ def local_or_url(path: str | os.PathLike[str]) -> str:
     if not is_url(text):
         return text
     try:
-        password = urlsplit(text).password
+        urlsplit(text)
     except ValueError as error:
         raise DaskroiError(f"{shown(text)}: is no URL ({error}). Check it.") from error
-    if password is not None:
+    if ":" in user_in(text):
         raise DaskroiError(
             f"{shown(text)}: has a password in it, which would get into tables and logs. "
             "Pass it in storage_options."
@@ -233,7 +233,8 @@ def _remote_or_problem(path: str, options: Mapping[str, Any] | None) -> Folder:
 def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
     found, inner = filesystem(path, options)
     # web servers send one that asks for a folder without slash elsewhere, at a request each
-    slash = "/" if inner.startswith("http") else ""
+    web = inner.startswith(("http://", "https://"))
+    slash = "/" if web else ""
     entries = retried(path, options or {}, lambda: found.ls(inner + slash, detail=True))
     files: list[str] = []
     folders: list[str] = []
@@ -241,7 +242,7 @@ def _remote_folder(path: str, options: Mapping[str, Any] | None) -> Folder:
     for entry in entries:
         # only what lies in it: stores list the folder itself, web pages link to anything
         parent, _, name = str(entry["name"]).strip("/").rpartition("/")
-        if parent != base or not name or "?" in name or "#" in name:
+        if parent != base or not name or (web and not {"?", "#"}.isdisjoint(name)):
             continue
         folder = entry.get("type") == "directory" and not name.endswith(ZARR)
         (folders if folder else files).append(name)

@@ -16,6 +16,7 @@ from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import Box, ImageFile, current_watchers
 from daskroi.inflate import MOST_BEHIND, fill, skip
 from daskroi.jsontext import from_json
+from daskroi.paths import links_of
 from daskroi.repetition import RepetitionTime, choose_t_r
 from daskroi.urls import is_url, shown
 
@@ -176,9 +177,11 @@ class NiftiFile(ImageFile):
 
 def sidecar_beside(url: str) -> str:
     """Where the JSON sidecar of an image lies, if it has one beside it; "" where none can be."""
-    ending = next((e for e in (".nii.gz", ".nii.zarr", ".nii") if url.endswith(e)), "")
+    before, own, after = links_of(url.rstrip("/"))
+    ending = next((e for e in (".nii.gz", ".nii.zarr", ".nii") if own.endswith(e)), "")
     # a signed URL (it ends in its signature) is of one file, and an image in memory has no name
-    return "" if not url or (is_url(url) and not ending) else url.removesuffix(ending) + ".json"
+    alone = not url or (is_url(url) and not ending)
+    return "" if alone else f"{before}{own.removesuffix(ending)}.json{after}"
 
 
 def timed(file: File, sidecar: str, options: Mapping[str, Any] | None = None) -> File:

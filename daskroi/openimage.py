@@ -17,7 +17,7 @@ from daskroi.imagefile import ImageFile
 from daskroi.lazyimage import checked_chunks, lazy_image, remembered
 from daskroi.nested import scheduler_here
 from daskroi.nifti import NiftiFile, sidecar_beside, timed
-from daskroi.paths import stem_of
+from daskroi.paths import name_of, stem_of
 from daskroi.repetition import RepetitionTime, header_t_r
 from daskroi.unsaid import kept_warnings
 from daskroi.urls import checked_path, is_url, local_path, shown
@@ -122,7 +122,7 @@ def open_run(image: Any, chunks: Any, storage_options: Mapping[str, Any] | None)
 
 
 def _of_file(file: ImageFile, chunks: Any, name: str | None = None) -> xr.DataArray:
-    return lazy_image(file, chunks, name=name or stem_of(os.path.basename(file.url.rstrip("/"))))
+    return lazy_image(file, chunks, name=name or stem_of(name_of(file.url)))
 
 
 def _by_chunk(image: xr.DataArray) -> xr.DataArray:
@@ -191,7 +191,7 @@ def as_file(
         return as_stored_file(image)
     if isinstance(image, str | os.PathLike):
         path = local_path(image)
-        name = shown(path).rstrip("/")
+        name = name_of(shown(path))
         if name.endswith(".zarr") or _is_zarr_folder(path):
             from daskroi.niftizarr import ZarrImage
 

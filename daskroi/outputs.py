@@ -19,6 +19,7 @@ from daskroi.locks import alone_in, uninterrupted
 from daskroi.partfiles import placed, placed_together, sweep
 from daskroi.remote import retried
 from daskroi.targets import exists, remove
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -140,7 +141,8 @@ def _put(files: Mapping[UPath, str | bytes | Iterable[str]]) -> None:
             data = b"".join(_bytes(content))
             # pipe_file, not open: a buffered file is committed even when its block is left by an
             # error, and goes up in parts from 5 MB
-            retried(str(path), path.storage_options, partial(_pipe, path, data))
+            work = partial(_pipe, path, data)
+            retried(str(path), path.storage_options, work, writing=True)
     except BaseException as error:
         if len(files) > 1:
             for path in begun:
@@ -163,11 +165,11 @@ def _not_written(folder: Any, error: Exception) -> NotWrittenError:
     if getattr(error, "errno", None) in BLOCKED:
         where = getattr(error, "filename2", None) or folder
         return BlockedError(
-            f"{where}: results cannot be written there ({why}). Nothing was left; move away what "
-            "has that name, or give another folder or shorter names."
+            f"{shown(str(where))}: results cannot be written there ({why}). Nothing was left; move "
+            "away what has that name, or give another folder or shorter names."
         )
     return NotWrittenError(
-        f"{folder}: results cannot be written there ({why}). "
+        f"{shown(str(folder))}: results cannot be written there ({why}). "
         "Nothing was left; give another folder, or make room."
     )
 

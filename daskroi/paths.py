@@ -24,6 +24,8 @@ __all__ = [
     "child_of",
     "dataset_root",
     "fill_pattern",
+    "links_of",
+    "name_of",
     "natural_key",
     "printable",
     "run_prefix",
@@ -43,7 +45,7 @@ def child_of(folder: str, name: str) -> str:
     >>> child_of("zip://fmriprep::https://example.org/all.zip", "sub-01")
     'zip://fmriprep/sub-01::https://example.org/all.zip'
     """
-    before, own, after = _links(folder)
+    before, own, after = links_of(folder)
     inside = own if own.endswith("://") else f"{own.rstrip('/')}/"
     return f"{before}{inside}{name}{after}"
 
@@ -56,9 +58,20 @@ def split_path(path: str) -> tuple[str, str]:
     >>> split_path("s3://bucket/fmriprep/sub-01"), split_path("/data")
     (('s3://bucket/fmriprep', 'sub-01'), ('/', 'data'))
     """
-    before, own, after = _links(path)
+    before, own, after = links_of(path)
     folder, _, name = own.rstrip("/").rpartition("/")
     return f"{before}{folder or '/'}{after}", name
+
+
+def name_of(path: str) -> str:
+    """Name of a file without its folder, of a path or URL; of an archive's, the member's.
+
+    Examples
+    --------
+    >>> name_of("/data/bold.nii.zarr/"), name_of("zip://in/bold.nii::https://example.org/all.zip")
+    ('bold.nii.zarr', 'bold.nii')
+    """
+    return os.path.basename(links_of(path)[1].rstrip("/"))
 
 
 def stem_of(path: str) -> str:
@@ -84,18 +97,26 @@ def run_prefix(image: str | os.PathLike[str]) -> str:
     >>> run_prefix("/data/my run.nii")
     'my-run'
     """
-    name = os.path.basename(os.fspath(image).rstrip("/"))
+    name = name_of(os.fspath(image))
     found = parse_name(name)
     prefix = entity_stem(found.entities, OF_VOXELS) if found else ""
     return prefix or plain_name(stem_of(name)) or "image"
 
 
-def _links(url: str) -> tuple[str, str, str]:
-    """A chained URL (``zip://inner::s3://outer``) as before, the link whose path it is, after."""
-    if "::" not in url:
+def links_of(url: str) -> tuple[str, str, str]:
+    """A chained URL as what is before, the link whose path it is, and what is after; a path alone.
+
+    Examples
+    --------
+    >>> links_of("zip://in/bold.nii::https://example.org/all.zip")
+    ('', 'zip://in/bold.nii', '::https://example.org/all.zip')
+    >>> links_of("/data/bold.nii")
+    ('', '/data/bold.nii', '')
+    """
+    if "://" not in url:
         return "", url, ""
-    links = url.split("::")
-    own = next((i for i, link in enumerate(links) if "://" in link), 0)
+    links = re.split(r"::(?![0-9A-Fa-f:.]*\])", url)  # not of http://[::1]/
+    own = next(i for i, link in enumerate(links) if "://" in link)
     before, after = links[:own], links[own + 1 :]
     return "".join(f"{b}::" for b in before), links[own], "".join(f"::{a}" for a in after)
 
@@ -103,12 +124,19 @@ def _links(url: str) -> tuple[str, str, str]:
 def without_query(path: str) -> str:
     """A web address without what follows the file: signed links have their signature there.
 
+    Of an archive, and the like, the member is the file, and the signature stays.
+
     Examples
     --------
     >>> without_query("https://example.org/bold.nii.gz?Signature=abc")
     'https://example.org/bold.nii.gz'
+    >>> without_query("simplecache::https://example.org/bold.nii.gz?Signature=abc")
+    'simplecache::https://example.org/bold.nii.gz'
     """
-    return path.partition("?")[0] if path.startswith(("http://", "https://")) else path
+    before, own, after = links_of(path)
+    if own.lower().startswith(("http://", "https://")):
+        own = own.partition("?")[0]
+    return f"{before}{own}{after}"
 
 
 def dataset_root(path: str) -> str:
@@ -123,7 +151,7 @@ def dataset_root(path: str) -> str:
     >>> dataset_root("/data/flat/sub-01_bold.nii.gz")
     '/data/flat'
     """
-    before, own, after = _links(path)
+    before, own, after = links_of(path)
     *folders, _ = own.rstrip("/").split("/")
     subjects = [i for i, f in enumerate(folders) if re.fullmatch(r"sub-[A-Za-z0-9+]+", f)]
     root = "/".join(folders[: subjects[-1]] if subjects else folders)

@@ -11,6 +11,7 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.outcome import Outcome
+from daskroi.paths import name_of
 from daskroi.upkeep import Needs
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def bytes_to_read(image: str, size: int, run: xr.DataArray) -> int:
     >>> bytes_to_read("run.nii.gz", 1000, run.image), bytes_to_read("run.nii.zarr", 9, run.image)
     (1000, 161280)
     """
-    return int(run.nbytes) if image.rstrip("/").endswith(".zarr") else size
+    return int(run.nbytes) if name_of(image).endswith(".zarr") else size
 
 
 @dataclass(repr=False)

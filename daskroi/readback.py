@@ -11,6 +11,7 @@ from daskroi.rowtimes import timing_in
 from daskroi.sidecar import attributes_in, read_sidecar
 from daskroi.targets import as_target, read_text
 from daskroi.tsv import float_type, numbers, rows_of, that_fits
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,7 +55,7 @@ def read_timeseries(path: Any, *, storage_options: Mapping[str, Any] | None = No
     """
     path = as_target(path, storage_options)
     sidecar = read_sidecar(path.with_suffix(".json"))
-    with that_fits(path, "does not go with its sidecar", "Extract this run again."):
+    with that_fits(shown(str(path)), "does not go with its sidecar", "Extract this run again."):
         return _series(read_text(path), sidecar)
 
 

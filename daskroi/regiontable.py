@@ -23,7 +23,7 @@ from daskroi.errors import (
     warn,
 )
 from daskroi.labeltable import read_label_table
-from daskroi.paths import stem_of
+from daskroi.paths import links_of, stem_of
 from daskroi.remote import identify
 from daskroi.urls import StorageOptions, is_url, local_path, shown
 
@@ -148,14 +148,15 @@ def table_beside(
     >>> table_beside("nowhere/atlas_dseg.nii.gz")
     """
     url = local_path(url).rstrip("/")
-    stem = stem_of(url)
+    before, own, after = links_of(url)
+    stem = stem_of(own)
     stems = [stem, re.sub(r"_res-[A-Za-z0-9]+(?=_)", "", stem)]  # BIDS: one table for all res
     endings = [".tsv"] if stem.endswith(f"_{kind}") else [f"_{kind}.tsv", ".tsv"]
-    candidates = list(dict.fromkeys(s + e for s in stems for e in endings))
+    candidates = list(dict.fromkeys(before + s + e + after for s in stems for e in endings))
     if not is_url(url):
         # lexists: a git-annex link without its content must fail by name, not be passed over
         return next((c for c in candidates if os.path.lexists(os.path.expanduser(c))), None)
-    if not url.endswith((".nii", ".nii.gz", ".nii.zarr")):
+    if not own.endswith((".nii", ".nii.gz", ".nii.zarr")):
         return None  # a signed URL is of one file
     options = StorageOptions(storage_options)
     for candidate in candidates:

@@ -21,6 +21,7 @@ from daskroi.outputs import write_together
 from daskroi.sidecar import read_sidecar, to_json
 from daskroi.targets import as_target, exists, read_text
 from daskroi.tsv import cells, column_names, float_type, numbers, rows_of, table_text, that_fits
+from daskroi.urls import shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -321,7 +322,7 @@ def read_relmat(path: Any, *, storage_options: Mapping[str, Any] | None = None) 
     # a sidecar that is not there is one thing, a damaged one another
     beside = path.with_suffix(".json")
     doubt = "is no connectome, or its sidecar not that of one"
-    with that_fits(path, doubt, "Write it again."):
+    with that_fits(shown(str(path)), doubt, "Write it again."):
         rows = rows_of(read_text(path))
         return _matrix(rows, read_sidecar(beside) if exists(beside) else {})
 

@@ -18,6 +18,7 @@ from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiPermission
 from daskroi.urls import (
     StorageOptions,
     is_url,
+    lowered,
     options_for,
     protocol_of,
     protocols_of,
@@ -83,7 +84,7 @@ def filesystem(
     try:
         for link in set(links) & {"http", "https"}:
             _add_defaults(given if len(links) == 1 else given.setdefault(link, {}))
-        found, path = fsspec.url_to_fs(url, **given)
+        found, path = fsspec.url_to_fs(lowered(url), **given)
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         remedy = f"pip install 'daskroi[{extra}]'" if extra else str(error)
@@ -338,10 +339,10 @@ def _named(url: str, options: Mapping[str, Any], error: Exception, writing: bool
     not_there = isinstance(error, FileNotFoundError) and not _passes(error) and not unsafe
     if status in (404, 410) or (status is None and not_there):
         if writing:
-            return DaskroiNotFoundError(
-                f"{shown(url)}: cannot be written, there is no such bucket. Make it, or check "
-                "the URL."
-            )
+            why = "there is no such bucket. Make it, or check the URL"
+            if protocol not in _ANONYMOUS:
+                why = "the server takes no files there. Give another place"
+            return DaskroiNotFoundError(f"{shown(url)}: cannot be written, {why}.")
         return DaskroiNotFoundError(f"{shown(url)}: no such file. Check the URL.")
     if status is not None:
         reason = f"the server answers with status {status}"

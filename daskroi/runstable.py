@@ -19,7 +19,7 @@ from daskroi.errors import DaskroiError
 from daskroi.outputs import NotWrittenError, write
 from daskroi.partfiles import sweep
 from daskroi.paths import printable
-from daskroi.targets import exists, read_text, remove
+from daskroi.targets import exists, listed, read_text, remove
 from daskroi.texttable import header_of
 from daskroi.urls import shown
 
@@ -229,6 +229,9 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
 
     try:
         text = read_text(out / name)
+    except UnicodeDecodeError as error:
+        raise _no_table(out / name, str(error)) from error
+    try:
         header_of(text, "\t")
         table = pd.read_csv(
             io.StringIO(text),
@@ -239,9 +242,7 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
             dtype={"run": str},
         )
         missing = [column for column in COLUMNS if column not in table]
-    except ValueError as error:  # pandas' own, or no UTF-8
-        if isinstance(error, FileNotFoundError):
-            raise
+    except ValueError as error:  # pandas' own
         raise _no_table(out / name, str(error)) from error
     if missing:
         raise _no_table(out / name, f"no column {missing[0]!r}")
@@ -250,8 +251,8 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
 
 def _no_table(path: Target, why: str) -> DaskroiError:
     return DaskroiError(
-        f"{path}: is no table of runs ({' '.join(why.split())}). Extract the cohort again, which "
-        "writes it anew; what is up to date is skipped."
+        f"{shown(str(path))}: is no table of runs ({' '.join(why.split())}). Extract the cohort "
+        "again, which writes it anew; what is up to date is skipped."
     )
 
 
@@ -276,7 +277,8 @@ def _shard_tables(out: Target, count: int | None = None) -> list[Target]:
     """Tables of shards, the oldest first."""
     pattern = rf"runs_shard-\d+of{count or '[0-9]+'}\.tsv"
     with suppress(OSError, DaskroiError):
-        found = sorted(p for p in (out / LOGS).iterdir() if re.fullmatch(pattern, p.name))
+        names = listed(out / LOGS) or ()
+        found = [out / LOGS / name for name in names if re.fullmatch(pattern, name)]
         return sorted(found, key=lambda p: p.stat().st_mtime)
     return []
 

@@ -18,10 +18,11 @@ import daskroi
 from daskroi.errors import DaskroiError, DaskroiNotFoundError
 from daskroi.jsontext import from_json
 from daskroi.localfile import check_link
+from daskroi.paths import child_of, name_of
 from daskroi.remote import identify
 from daskroi.rowtimes import timing_of
 from daskroi.targets import as_target, read_text
-from daskroi.urls import StorageOptions, is_url, same_file, shown
+from daskroi.urls import StorageOptions, is_url, local_path, same_file, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -264,16 +265,17 @@ def read_sidecar(path: Any) -> dict[str, Any]:
     daskroi.errors.DaskroiNotFoundError: nowhere.json: no such file. Check the path.
     """
     path = as_target(path)
+    name = shown(str(path))
     try:
         found = from_json(read_text(path))
     except FileNotFoundError:
-        raise DaskroiNotFoundError(f"{path}: no such file. Check the path.") from None
+        raise DaskroiNotFoundError(f"{name}: no such file. Check the path.") from None
     except DaskroiError:
         raise
     except (OSError, ValueError) as error:
-        raise DaskroiError(f"{path}: cannot be read as JSON ({error}). Make it again.") from error
+        raise DaskroiError(f"{name}: cannot be read as JSON ({error}). Make it again.") from error
     if not isinstance(found, dict):
-        raise DaskroiError(f"{path}: is not a sidecar, which is a JSON object.")
+        raise DaskroiError(f"{name}: is not a sidecar, which is a JSON object.")
     return found
 
 
@@ -344,11 +346,11 @@ def _listed(given: Any) -> list[Any]:
 
 def _fingerprint(path: Any, options: StorageOptions) -> dict[str, Any]:
     """Which file, and which state of it."""
-    text = str(path)
+    text = local_path(str(path))
     # a Zarr store is a folder; what is written last in it is its metadata
-    for document in ZARR_DOCUMENTS if text.rstrip("/").endswith(".zarr") else ():
+    for document in ZARR_DOCUMENTS if name_of(text).endswith(".zarr") else ():
         with suppress(DaskroiNotFoundError):
-            return _fingerprint(f"{text.rstrip('/')}/{document}", options) | {"Path": shown(text)}
+            return _fingerprint(child_of(text, document), options) | {"Path": shown(text)}
     if is_url(text):
         size, version = identify(text, options)
         return {"Path": shown(text), "Size": size, "Version": version}

@@ -23,7 +23,7 @@ from daskroi.errors import DaskroiError, DaskroiTypeError
 from daskroi.outputs import BROKEN, write_together
 from daskroi.paths import run_prefix
 from daskroi.sidecar import changed, check_no_input, identity_of, read_sidecar, sidecar_of, to_json
-from daskroi.targets import as_target, exists, read_text, size_of
+from daskroi.targets import as_target, exists, listed, read_text, size_of
 from daskroi.tsv import cells, column_names, table_text
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ def results_of(out: Target, run: str) -> dict[tuple[str, str], Written]:
     folder = out.joinpath(*parents)
     pattern = rf"{re.escape(prefix)}_atlas-([A-Za-z0-9]+)_stat-([A-Za-z0-9_]+)_timeseries\.json"
     try:
-        names = sorted(path.name for path in folder.iterdir())
-    except (OSError, ValueError):  # the latter of a NUL in a table
+        names = listed(folder) or []
+    except (OSError, ValueError) as error:  # the latter of a NUL in a table
+        if isinstance(error, DaskroiError):
+            raise  # of a server that does not answer nothing is known
         return {}
     return {
         (match[1], match[2]): named_paths(folder, prefix, match[1], match[2])

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
-from daskroi.remote import exists as exists_at
 from daskroi.remote import filesystem, retried
-from daskroi.urls import StorageOptions, is_url, local_path, options_for, shown
+from daskroi.urls import StorageOptions, is_url, local_path, options_for, shown, user_in
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -63,7 +62,7 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
     url, options = local_path(out), StorageOptions(storage_options)
     if not is_url(url):
         return Path(os.path.expanduser(url))
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    if user_in(url):
         raise DaskroiError(
             f"{shown(url)}: the URL holds a user name or password, which would get into results. "
             "Pass them as storage_options."
@@ -74,9 +73,11 @@ def as_target(out: Any, storage_options: Mapping[str, Any] | None = None) -> Tar
     from upath import UPath
 
     try:
-        return UPath(url, **options_for(url, options))
-    except ValueError as error:
+        target = UPath(url, **options_for(url, options))
+        target.joinpath("file")  # UPath makes chains that it cannot join
+    except (ValueError, TypeError) as error:
         raise DaskroiError(f"{shown(url)}: is no URL of a folder ({error}). Check it.") from error
+    return target
 
 
 def check_folder(out: Any, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -130,7 +131,14 @@ def exists(path: Target) -> bool:
     >>> exists(as_target("memory://nowhere/x.tsv"))
     False
     """
-    return exists_at(str(path), getattr(path, "storage_options", None), file=True)
+    if isinstance(path, Path):
+        return path.is_file()
+
+    def work() -> bool:
+        path.fs.invalidate_cache()
+        return bool(path.fs.isfile(path.path))
+
+    return retried(str(path), path.storage_options, work)
 
 
 def size_of(path: Target) -> int | None:
@@ -143,11 +151,14 @@ def size_of(path: Target) -> int | None:
     """
 
     def work() -> int:
-        return int(path.stat().st_size if isinstance(path, Path) else path.fs.size(path.path))
+        if isinstance(path, Path):
+            return path.stat().st_size
+        path.fs.invalidate_cache()
+        return int(path.fs.size(path.path))
 
     try:
         return work() if isinstance(path, Path) else retried(str(path), path.storage_options, work)
-    except (FileNotFoundError, NotADirectoryError, DaskroiNotFoundError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -12,6 +12,8 @@ import re
 from typing import Any
 
 from daskroi.errors import warn
+from daskroi.paths import name_of
+from daskroi.urls import shown
 
 __all__ = ["template_of", "warn_if_templates_differ"]
 
@@ -101,8 +103,7 @@ def template_of(name_or_path: str | os.PathLike[str], header: Any = None) -> str
     >>> template_of("bold.nii.gz") is None
     True
     """
-    text = re.sub(r"[?#].*$", "", os.fspath(name_or_path)).replace("\\", "/").rstrip("/")
-    name = text.rsplit("/", 1)[-1]
+    name = name_of(shown(os.fspath(name_or_path)).replace("\\", "/"))
     for entity in ("space", "tpl"):
         if found := re.search(_ENTITY.format(entity), name):
             cohort = _COHORT.search(name)

@@ -17,12 +17,14 @@ __all__ = [
     "is_url",
     "local_path",
     "located",
+    "lowered",
     "options_for",
     "protocol_of",
     "protocols_of",
     "scrubbed",
     "secrets_of",
     "shown",
+    "user_in",
 ]
 
 # between the links of a chain; not in http://[::1]/
@@ -165,11 +167,24 @@ def local_path(path: str | os.PathLike[str]) -> str:
         # damaged as it is, what stands before an @ may be a password
         bare = re.sub(r"[^/]*@", "", shown(text))
         raise DaskroiError(f"{bare!r}: no path has a NUL character in it. Check where it is from.")
+    text = lowered(text)
     if not text.startswith("file://"):
         return text
     from urllib.request import url2pathname
 
     return url2pathname(text.removeprefix("file://"))
+
+
+def lowered(url: str) -> str:
+    """A URL with its protocols in the letters that fsspec knows; what is no URL as it is.
+
+    Examples
+    --------
+    >>> lowered("ZIP://Bold.nii::HTTPS://Example.org/X.zip")
+    'zip://Bold.nii::https://Example.org/X.zip'
+    """
+    heads = [link.partition("://") for link in _LINK.split(url)] if is_url(url) else [(url, "", "")]
+    return "::".join(f"{head.lower() if said else head}{said}{rest}" for head, said, rest in heads)
 
 
 def located(path: str | os.PathLike[str]) -> str:
@@ -191,6 +206,8 @@ def shown(url: str) -> str:
     --------
     >>> shown("https://me:secret@example.org/bold.nii.gz?X-Amz-Signature=abc")
     'https://example.org/bold.nii.gz'
+    >>> shown("s3://bucket/run #1_bold.nii.gz")
+    's3://bucket/run #1_bold.nii.gz'
     """
     if not is_url(url):
         return url
@@ -208,14 +225,27 @@ def _bare(url: str) -> str:
 def _parts(url: str) -> tuple[str, str, str, str]:
     """Scheme, authority, path, and query with fragment; of what is no URL too, unlike urllib."""
     scheme, _, rest = url.partition("://")
-    rest, mark, query = re.fullmatch(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    authority, slash, path = rest.partition("/")
     # me:pass/word@host: the slash should have been written %2F, and is part of the password
-    if re.search(r":.*[^0-9]", authority) and "@" not in authority and "@" in path:
-        user, _, path = path.rpartition("@")
-        host, slash2, path = path.partition("/")
-        authority, slash = f"{authority}{slash}{user}@{host}", slash2
-    return scheme, authority, slash + path, mark + query
+    odd = re.match(r"[^/?#@]*:(?![0-9]*[/?#])[^/?#@]*[/?#].*@", rest, re.DOTALL)
+    user = odd[0] if odd else ""
+    # elsewhere than in the web, # is a letter of a name
+    marks = "?#" if scheme.lower() in ("http", "https") else "?"
+    pieces = re.fullmatch(f"([^{marks}]*)([{marks}]?)(.*)", rest[len(user) :], re.DOTALL)
+    place, mark, query = pieces.groups()  # type: ignore[union-attr]
+    authority, slash, path = place.partition("/")
+    return scheme, user + authority, slash + path, mark + query
+
+
+def user_in(url: str) -> str:
+    """User and password in a URL, or in a link of a chain; nothing where there is none.
+
+    Examples
+    --------
+    >>> user_in("zip://bold.nii::https://me:secret@example.org/all.zip"), user_in("s3://b/x@y.nii")
+    ('me:secret', '')
+    """
+    links = (link for link in _LINK.split(url) if "://" in link)
+    return next(filter(None, (_parts(link)[1].rpartition("@")[0] for link in links)), "")
 
 
 def _in_urls(text: str) -> Iterator[str]:
@@ -225,7 +255,10 @@ def _in_urls(text: str) -> Iterator[str]:
             continue
         _, authority, _, query = _parts(link)
         user = authority.rpartition("@")[0]
-        found = [query[1:], user, user.partition(":")[2]]
+        password = user.partition(":")[2]
+        # who takes it for the end of an address quotes a part of it
+        parts = [part for part in re.split("[/?#]", password) if len(part) > 3]
+        found = [query[1:], user, password, *parts]
         if ":" in user:
             # as a web server is told: the header Authorization
             found.append(base64.b64encode(unquote(user).encode(errors="surrogatepass")).decode())

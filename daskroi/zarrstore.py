@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from daskroi.errors import DaskroiError
+from daskroi.paths import child_of
 from daskroi.remote import VERSIONS, filesystem, info_of
 from daskroi.urls import StorageOptions, is_url, options_for
 
@@ -44,7 +45,7 @@ def below(location: str, name: str) -> str:
     >>> below("s3://bucket/x.nii.zarr/", "zarr.json")
     's3://bucket/x.nii.zarr/zarr.json'
     """
-    return f"{location.rstrip('/')}/{name}" if is_url(location) else os.path.join(location, name)
+    return child_of(location, name) if is_url(location) else os.path.join(location, name)
 
 
 def open_store(location: str, options: StorageOptions, *, read_only: bool = True) -> Store:
@@ -61,7 +62,8 @@ def open_store(location: str, options: StorageOptions, *, read_only: bool = True
         return LocalStore(location, read_only=read_only)
     own = options_for(location, options)
     found, path = filesystem(location, own | {"asynchronous": True})
-    if not found.async_impl:
+    # simplecache:: and the like call themselves what the filesystem behind them is
+    if not (found.async_impl and found.asynchronous):
         from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
         found = AsyncFileSystemWrapper(found, asynchronous=True)

@@ -17,8 +17,9 @@ from daskroi.errors import DaskroiError
 from daskroi.header import checked_offset, header_fields, parse_header
 from daskroi.imagefile import ImageFile, StreamEndedError
 from daskroi.niftizarr import ZarrImage
+from daskroi.paths import name_of
 from daskroi.remote import retried
-from daskroi.urls import StorageOptions, is_url, located, shown
+from daskroi.urls import StorageOptions, checked_path, is_url, located, shown
 from daskroi.zarrlayout import Layout, multiscales
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def to_zarr(
     from daskroi.zarrtarget import claimed
 
     source = source_of(image, storage_options)
-    location, options = located(url), StorageOptions(storage_options)
+    location, options = located(checked_path("url", url)), StorageOptions(storage_options)
     check_apart(source, location)
     layout = Layout.make(
         source.shape,
@@ -246,7 +247,7 @@ def _of_array(image: xr.DataArray) -> Source:
 
 def _identity(file: ImageFile) -> dict[str, Any]:
     """Name, size and version; not the path, which is nobody's business who gets the store."""
-    name = os.path.basename(file.url.rstrip("/"))
+    name = name_of(file.url)
     if isinstance(file, ZarrImage):
         return {"name": name, "version": file.version}
     source: Any = file.source  # type: ignore[attr-defined]
