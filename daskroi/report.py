@@ -182,6 +182,8 @@ def colors_of(atlas: AnyAtlas) -> list[str]:
     >>> colors_of(dr.load_atlas([(0, 0, 0)], lut=lut))
     ['#ff0080']
     """
+    import pandas as pd
+
     table = atlas.table
     if "color" in table:
         # BIDS: hexadecimal, with or without the opacity; nothing else may get into a page's style
@@ -192,8 +194,9 @@ def colors_of(atlas: AnyAtlas) -> list[str]:
             return [f"#{m[1].lower()}" for m in found if m]
     lower = {str(c).lower(): c for c in table.columns}
     if all(c in lower for c in "rgb"):
-        values = table[[lower[c] for c in "rgb"]].to_numpy(np.float64)
-        if ((values >= 0) & (values <= 255)).all():
+        columns = table[[lower[c] for c in "rgb"]]
+        values = columns.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        if ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
             return ["#" + "".join(f"{int(v):02x}" for v in row) for row in values]
     return region_colors(len(table))
 

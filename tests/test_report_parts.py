@@ -141,6 +141,11 @@ def test_a_region_with_a_hole_in_one_frame_is_not_without_voxels(phantom: Any) -
     assert found.endswith(f" is covered less than 50%: {region} {phantom.atlas.names[-1]}.")
 
 
+def test_one_volume_has_no_repetition_time_to_miss(phantom: Any) -> None:
+    volume = phantom.image.isel(time=0, drop=True)
+    assert report(dr.extract(volume, phantom.atlas).compute(), phantom.atlas, volume).warnings == ()
+
+
 def test_spheres_without_an_image_have_no_slices() -> None:
     notes = report(atlas=dr.load_atlas([(0, 0, 0)], radius=5)).notes
     assert len(notes) == 1
@@ -194,6 +199,8 @@ def test_colours_of_the_label_table_and_nothing_else_in_styles() -> None:
     own = colors_of(atlas())
     assert colors_of(atlas(color=["#ff0000", "red;} body {display: none"])) == own
     assert colors_of(atlas(R=[1, 256], G=[2, 0], B=[3, 16])) == own
+    for odd in (["n/a", "7"], [0.5, 1.0], [np.nan, 3]):
+        assert colors_of(atlas(R=odd, G=[2, 0], B=[3, 16])) == own
 
 
 @pytest.mark.parametrize("kind", ["frame", "array", "confounds", "file"])
