@@ -61,7 +61,8 @@ def report(
         For the slices: one volume of it is read, of ``.nii.gz`` one near the start. It need not be
         the run itself.
     raw : DataArray, dims (time, region), optional
-        The series before they were cleaned, for mean and tSNR, which cleaning may have taken out.
+        The series before they were cleaned, for mean and tSNR, which cleaning may have taken out;
+        joined by region id.
     confounds : DataFrame, path, URL, or what `load_confounds` returned, optional
         Shown, framewise displacement in a plot of its own.
     n_frames : int, optional
@@ -81,7 +82,8 @@ def report(
     Raises
     ------
     DaskroiTypeError
-        The series are lazy: ``compute()`` them first, for a report reads no whole image.
+        The series are lazy: ``compute()`` them first, for a report reads no whole image. Their
+        regions are no ids, or there more than once.
     DaskroiError
         Neither series nor atlas; series without frames or regions, or of regions that the atlas
         does not have; confounds of another length.
