@@ -33,6 +33,7 @@ INDEX = "index.html"
 INDEX_TEMPLATE = "cohort.html.jinja"
 # a browser takes a second to show this many; the others are in runs.tsv
 MOST_ROWS = 5000
+NUMBERS = ("frames", "frames_kept", "regions_lost", "seconds")
 
 
 def report_path(result: Target) -> Target:
@@ -241,13 +242,19 @@ def _is_newer(path: Target, than: Target) -> bool:
 
 
 def _runs(folder: Target) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
     try:
-        return read_runs(folder)
+        table = read_runs(folder)
     except FileNotFoundError:
         raise DaskroiNotFoundError(
             f"{shown(str(folder / 'runs.tsv'))}: no such file, so this is not the output of a "
             "cohort. Give the output folder of daskroi bids, or an image or a result."
         ) from None
+    # a table that somebody has edited
+    numbers = table[list(NUMBERS)].apply(pd.to_numeric, errors="coerce")
+    return table.assign(**numbers.where(np.isfinite(numbers)))
 
 
 def cohort_index(out: Any, *, storage_options: Mapping[str, Any] | None = None) -> Target:
@@ -328,7 +335,7 @@ def _row(folder: Target, row: Mapping[Any, Any]) -> dict[str, Any]:
         "lost": _whole(row["regions_lost"]),
         "lowest": None if lowest is None else f"{lowest[0]:.2f}",
         "where": "" if lowest is None or lowest[0] >= 0.995 else lowest[1],
-        "seconds": None if row["seconds"] != row["seconds"] else round(float(row["seconds"]), 1),
+        "seconds": None if row["seconds"] != row["seconds"] else round(row["seconds"], 1),
         "said": " ".join(filter(None, (_text(row["reason"]), _text(row["warnings"])))),
     }
 
@@ -337,8 +344,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _whole(value: Any) -> int | None:
-    try:
-        return None if value != value or value is None else int(value)
-    except ValueError:  # a table that somebody has edited
-        return None
+def _whole(value: float) -> int | None:
+    return None if value != value else int(value)

@@ -158,8 +158,9 @@ def extract(
         Lazy. ``region`` is the label id, ascending: every row of the atlas's table, whatever the
         image covers; a lost region is NaN and named in a warning. ``time`` in s. Along region:
         ``region_name``, ``n_voxels`` (on the grid that is used, in the mask), ``coverage``
-        (fraction of the region's volume that is in the image, in the mask and, in its worst frame,
-        finite) and ``size_mm3``. Attributes say what was done.
+        (fraction of the region's volume, of maps their weight whatever its sign, that is in the
+        image, in the mask and, in its worst frame, finite) and ``size_mm3``. Attributes say what
+        was done.
 
     Raises
     ------

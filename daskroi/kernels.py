@@ -159,13 +159,14 @@ def _weighted_partial(
     """`partial` where voxels have weights: a sparse product per frame."""
     assert reducer.linear  # Recipe and extract refuse others
     out = np.empty((len(flat), reducer.fields + 2, index.n_regions))
-    out[:, -2:] = index.totals
+    out[:, -2], out[:, -1] = index.totals, index.absolute.totals
     for t, frame in enumerate(out):
         (values,), valid = gather(flat[t : t + 1], index.used, slope, inter)
         if valid is not None:
-            frame[-1] = index.product(valid[0].astype(np.float64))
+            there = valid[0].astype(np.float64)
+            frame[-1] = index.absolute.product(there)
             if nan_policy == "omit":
-                frame[-2] = frame[-1]
+                frame[-2] = index.product(there)
             if nan_policy != "propagate":
                 values = np.where(valid[0], values, 0)
         with np.errstate(invalid="ignore"):  # inf - inf is what was asked for
@@ -191,7 +192,12 @@ def finalize(reducer: Reducer, partials: Floats, scale: tuple[float, float] = (1
         out = reducer.finalize(partials, used)
         if scale != (1.0, 0.0):
             out = reducer.scale(out, used, *scale)
-    return np.where(used > 0, out, np.nan)
+    return np.where(lost(partials), np.nan, out)
+
+
+def lost(partials: Floats) -> NDArray[np.bool_]:
+    """Regions without a voxel, (time, region): weights of either sign may add up to 0 or less."""
+    return (partials[:, -2] == 0) & (partials[:, -1] == 0)
 
 
 def _masked(values: NDArray, valid: NDArray[np.bool_] | None, fill: float) -> NDArray:

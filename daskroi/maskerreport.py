@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daskroi.columns import split_signals
 from daskroi.errors import DaskroiError, warn
@@ -14,13 +15,12 @@ from daskroi.fitted import FittedAtlas
 from daskroi.placement import coverage, list_regions
 from daskroi.report import Report, colors_of, read_confound_table
 from daskroi.reportdata import confounding_of, demeaned, region_moments, series_of
-from daskroi.reportframes import checked_series
+from daskroi.reportframes import series_on
 from daskroi.reportimage import Picture, read_picture, slices_of
 from daskroi.reportregions import region_details, region_warnings
 from daskroi.reporttext import facts_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
 __all__ = ["report_of"]
@@ -91,11 +91,13 @@ def report_of(
     confounding = None
     if confounds is not None and series is not None:
         confounding = confounding_of(read_confound_table(confounds), series.frames)
-    details = _details(fitted, image, ts)
+    known = _known(fitted, image, ts)
+    moments = (None, None) if ts is None or demeaned(ts) else region_moments(ts)
+    details = region_details(len(fitted.atlas.ids), *known, *moments)
     n = len(fitted.atlas.ids)
     return Report(
         notes=tuple(_notes(kind, fitted, image or shown is not None) + unreadable),
-        warnings=tuple(_warnings(fitted, details, ts)),
+        warnings=tuple(_warnings(fitted, *known, ts)),
         facts=facts_of(series, ts, fitted.atlas, details, confounding),
         regions=fitted.region_table(),
         details=details,
@@ -127,40 +129,48 @@ def _series(signals: Any, fitted: FittedAtlas, parameters: Mapping[str, Any]) ->
     """Signals of all regions of the atlas, by id; those that were dropped are NaN."""
     import xarray as xr
 
-    if isinstance(signals, xr.DataArray) and "region" in signals.coords:
-        return checked_series(signals).reindex(region=fitted.atlas.ids)
     ids = fitted.atlas.ids
+    if isinstance(signals, xr.DataArray) and "region" in signals.coords:
+        return series_on(signals, ids, fitted.atlas.name)
     kept = ids if parameters["keep_masked_labels"] else ids[~fitted.lost]
     found, values = split_signals(signals, kept)
     made = xr.DataArray(np.atleast_2d(values), {"region": found}, ("time", "region"))
-    return made.reindex(region=ids)
+    return series_on(made, ids, fitted.atlas.name)
 
 
-def _details(fitted: FittedAtlas, image: str, ts: xr.DataArray | None) -> pd.DataFrame:
+def _known(
+    fitted: FittedAtlas, image: str, ts: xr.DataArray | None
+) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
+    """Voxels of every region, and how much of it they cover: of the signals, else of the image."""
     placement = fitted.placement
     n_voxels: Any = None
     covered: Any = None
-    mean = tsnr = None
     if image or fitted.mask is not None:
         n_voxels = placement.index.counts
         hidden = 0 if placement.hidden is None else placement.hidden
         usable = placement.index.totals - hidden
         covered = coverage(usable, placement.on_grid, placement.in_view)
     if ts is not None and "coverage" in ts.coords:
-        n_voxels, covered = ts["n_voxels"].values, ts["coverage"].values
-    if ts is not None and not demeaned(ts):
-        mean, tsnr = region_moments(ts)
-    return region_details(len(fitted.atlas.ids), n_voxels, covered, mean, tsnr)
+        own, there = (n_voxels, covered), (ts["n_voxels"].values, ts["coverage"].values)
+        if n_voxels is None:
+            return there
+        # regions that were dropped, or not selected, come back as NaN
+        n_voxels, covered = (np.where(np.isnan(b), a, b) for a, b in zip(own, there, strict=True))
+    return n_voxels, covered
 
 
-def _warnings(fitted: FittedAtlas, details: pd.DataFrame, ts: xr.DataArray | None) -> list[str]:
+def _warnings(
+    fitted: FittedAtlas,
+    n_voxels: NDArray[Any] | None,
+    covered: NDArray[np.float64] | None,
+    ts: xr.DataArray | None,
+) -> list[str]:
     atlas = fitted.atlas
-    covered = details["coverage"].to_numpy() if "coverage" in details else None
     values = None if ts is None else ts.values
     # the lost ones stand in a note, in the words of the masker's warning
     return [
         text
-        for text in region_warnings(atlas.ids, atlas.names, covered, values)
+        for text in region_warnings(atlas.ids, atlas.names, covered, values, n_voxels)
         if "no voxel in the image and mask" not in text
     ]
 

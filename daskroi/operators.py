@@ -70,8 +70,8 @@ class Part(_Shipped):
 
     @property
     def seen(self) -> Floats:
-        """Weight of every region inside the image, (region,)."""
-        totals = self.regions.totals
+        """Weight of every region inside the image, (region,), whatever its sign."""
+        totals = self.regions.absolute.totals
         return totals if self.hidden is None else totals - self.hidden
 
     @cached_property
@@ -146,7 +146,7 @@ class Part(_Shipped):
         if share is not None and reducer.linear:
             # the weighted mean of the finite voxels: their weights' sum is the denominator
             out[-2] = regions.sums(share.ravel()[regions.voxels] * regions.all_weights)
-        out[-1] = regions.sums(valid.ravel()[regions.voxels] * regions.all_weights)
+        out[-1] = regions.sums(valid.ravel()[regions.voxels] * regions.absolute.all_weights)
         return out
 
 
@@ -341,10 +341,12 @@ class Fused(Operator):
         return np.concatenate([p.seen for p in self.parts])
 
     def _finite(self, volume: NDArray) -> Floats:
-        """Weight of every region's own voxels that are finite, (region,)."""
+        """Weight of every region's own voxels that are finite, (region,), whatever its sign."""
         return np.concatenate(
             [
-                p.regions.sums(np.isfinite(volume[p.regions.voxels]) * p.regions.all_weights)
+                p.regions.sums(
+                    np.isfinite(volume[p.regions.voxels]) * p.regions.absolute.all_weights
+                )
                 for p in self.parts
             ]
         )

@@ -149,8 +149,8 @@ class Placement:
     index : RegionIndex
         Voxels of every region, on the grid and in the mask.
     on_grid : float array, (region,)
-        Voxels of every region on the grid, whether in the mask or not; their summed weights, where
-        they have weights.
+        Voxels of every region on the grid, whether in the mask or not; their summed weights,
+        whatever their signs, where they have weights.
     in_view : float array, (region,)
         Fraction of the region's volume in the atlas that lies in the image's field of view.
     resampling : Resampling, optional
@@ -228,7 +228,7 @@ def place(
         home, resampling = atlas.grid, Resampling(grid, atlas.grid)
     inside = None if mask is None else mask.on(home)
     everywhere, index = _regions_on(atlas, home, inside)
-    everything = everywhere.totals
+    everything = everywhere.absolute.totals
     if not everywhere.counts.any():
         raise _apart(name, atlas, grid)
     if not index.counts.any():
@@ -245,13 +245,13 @@ def place(
             raise _apart(name, atlas, grid)
         visible = index.where(seen[index.voxels])
         # a region wholly outside is lost, not a series of zeros
-        index = visible if in_view_only else index.where((visible.totals > 0)[index.regions])
+        index = visible if in_view_only else index.where((visible.counts > 0)[index.regions])
         placement = Placement(
             index,
             everything,
             (everything > 0).astype(np.float64),
             resampling,
-            index.totals - visible.totals,
+            index.absolute.totals - visible.absolute.totals,
         )
     _name_lost(atlas, placement, name)
     return placement

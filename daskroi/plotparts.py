@@ -28,6 +28,7 @@ __all__ = [
     "networks_of",
     "new_axes",
     "order_of",
+    "plain",
 ]
 
 # what is NaN; dark enough to be told from the white in the middle of a diverging scale
@@ -64,7 +65,7 @@ def in_memory(array: Any, what: str, dims: tuple[str, ...]) -> xr.DataArray:
     Raises
     ------
     DaskroiError
-        It has other dims.
+        It has other dims, or nothing in it.
     """
     if not hasattr(array, "dims"):
         raise DaskroiTypeError(
@@ -75,6 +76,8 @@ def in_memory(array: Any, what: str, dims: tuple[str, ...]) -> xr.DataArray:
             f"The array has dims {array.dims}, and this plot is of {what}, {dims}. Select one run, "
             "or take a mean."
         )
+    if 0 in array.shape:
+        raise DaskroiError(f"The array is empty, {dict(array.sizes)}. Check the selection.")
     return array.compute().transpose(*dims)
 
 
@@ -97,7 +100,7 @@ def label_regions(ax: Axes, names: Sequence[str], axis: Literal["x", "y"] = "y")
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    shown = [_short(name) for name in names]
+    shown = [plain(_short(name)) for name in names]
 
     class AsManyAsFit(MaxNLocator):
         """Asks how much room there is when it is drawn: the layout changes it until then."""
@@ -117,6 +120,17 @@ def label_regions(ax: Axes, names: Sequence[str], axis: Literal["x", "y"] = "y")
     which.set_major_locator(AsManyAsFit(steps=[1, 2, 5, 10], integer=True))
     which.set_major_formatter(FuncFormatter(name))
     ax.tick_params(axis, labelsize=FONT_SIZE, length=2, labelrotation=90 if axis == "x" else 0)
+
+
+def plain(text: str) -> str:
+    """Text to be drawn as it is: matplotlib takes what is between dollars for mathematics.
+
+    Examples
+    --------
+    >>> plain("$V_1$")
+    '\\\\$V_1\\\\$'
+    """
+    return text.replace("$", r"\$")
 
 
 def _short(name: str) -> str:
@@ -207,7 +221,7 @@ def mark_networks(ax: Axes, ordered: Sequence[str], axes: str = "y") -> None:
     starts = [i for i, n in enumerate(ordered) if i == 0 or n != ordered[i - 1]]
     ends = [*starts[1:], len(ordered)]
     centres = [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]
-    labels = [ordered[i] for i in starts]
+    labels = [plain(ordered[i]) for i in starts]
     for at in starts[1:]:
         ax.axhline(at - 0.5, color="black", linewidth=0.6)
         if "x" in axes:

@@ -336,7 +336,13 @@ def _values_of(atlas: Atlas, values: Any) -> NDArray[np.float64]:
                 f"{ids[0]} ...). Give them by region id."
             )
         return np.array([values.get(i, np.nan) for i in ids], dtype=np.float64)
-    listed = np.asarray(values, dtype=np.float64)
+    try:
+        listed = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DaskroiTypeError(
+            f"values is a {type(values).__name__}, not numbers. Give one number per region, or a "
+            "mapping by id; an image goes to background=."
+        ) from error
     if listed.shape != (len(ids),):
         raise DaskroiError(
             f"values has shape {listed.shape}, and atlas {atlas.name} {len(ids)} regions. Give one "

@@ -20,6 +20,7 @@ from daskroi.plotparts import (
     networks_of,
     new_axes,
     order_of,
+    plain,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def series(
     ts = in_memory(ts, WHAT, DIMS)
     if regions is not None:
         ts = ts.isel(region=_positions(ts, regions))
-    names, n_region = names_of(ts), ts.sizes["region"]
+    names, n_region = [plain(name) for name in names_of(ts)], ts.sizes["region"]
     ax = new_axes(ax, 9, min(12.0, 2 + 0.25 * n_region))
     frames = frames_of(ts, censored)
     values = frames.spread(ts.values)
@@ -101,7 +102,7 @@ def series(
             # the axis runs down, so that the first region is at the top
             ax.plot(frames.times, i - centred[:, i], color=color, linewidth=0.8, label=name)
         ax.set_ylim(n_region - 0.3, -0.7)
-        label_regions(ax, names)
+        label_regions(ax, names_of(ts))
         ax.set_ylabel(f"a step is {step:.3g} {unit}".rstrip(), fontsize=FONT_SIZE)
     _shade(ax, frames)
     return ax
@@ -243,6 +244,7 @@ def _strips(ax: Axes, frames: Frames, lines: Mapping[str, Any]) -> None:
                 f"frames ({len(frames.times)} with the censored ones)."
             )
         strip = ax.inset_axes((0, 1.03 + i * (height + 0.03), 1, height), sharex=ax)
+        label = plain(str(label))
         strip.plot(frames.times, values, color=colours[i % 4], linewidth=0.9, label=label)
         strip.tick_params(labelbottom=False, labelsize=FONT_SIZE)
         strip.set_ylabel(label, fontsize=FONT_SIZE, rotation=0, ha="right", va="center")

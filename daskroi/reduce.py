@@ -273,6 +273,6 @@ def solve(
 @one_thread()
 def _solve(part: np.ndarray, inverse: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     sums = kernels.finalize(REDUCERS["sum"], part, scale)
-    lost = part[:, -2] == 0
+    lost = kernels.lost(part)
     # frame by frame: a product of matrices rounds differently for other numbers of frames
     return np.where(lost, np.nan, np.stack([inverse @ s for s in np.where(lost, 0.0, sums)]))

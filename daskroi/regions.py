@@ -126,6 +126,16 @@ class RegionIndex:
             return self.counts.astype(np.float64)
         return self.sums(self.weights)
 
+    @cached_property
+    def absolute(self) -> RegionIndex:
+        """The same with the magnitudes of the weights, for how much of a region is there.
+
+        Weights of either sign may add up to nothing, or less, though all voxels are there.
+        """
+        if self.weights is None or not (self.weights < 0).any():
+            return self
+        return RegionIndex(self.voxels, self.bounds, self.shape, np.abs(self.weights))
+
     def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum over each region of values given per entry of ``voxels``, (voxel,) → (region,)."""
         out = np.zeros(self.n_regions)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskroi.atlas import load_atlas
-from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_texts, some
+from daskroi.errors import DaskroiError, DaskroiTypeError, brief, check_texts
 from daskroi.reportdata import confounding_of, demeaned, region_moments, series_of
-from daskroi.reportframes import checked_series
+from daskroi.reportframes import MOST_FRAMES, series_on
 from daskroi.reportimage import Picture, read_picture, slices_of
 from daskroi.reportpage import Report
 from daskroi.reportplots import region_colors
@@ -61,7 +61,8 @@ def report(
         For the slices: one volume of it is read, of ``.nii.gz`` one near the start. It need not be
         the run itself.
     raw : DataArray, dims (time, region), optional
-        The series before they were cleaned, for mean and tSNR, which cleaning may have taken out.
+        The series before they were cleaned, for mean and tSNR, which cleaning may have taken out;
+        joined by region id.
     confounds : DataFrame, path, URL, or what `load_confounds` returned, optional
         Shown, framewise displacement in a plot of its own.
     n_frames : int, optional
@@ -81,7 +82,8 @@ def report(
     Raises
     ------
     DaskroiTypeError
-        The series are lazy: ``compute()`` them first, for a report reads no whole image.
+        The series are lazy: ``compute()`` them first, for a report reads no whole image. Their
+        regions are no ids, or there more than once.
     DaskroiError
         Neither series nor atlas; series without frames or regions, or of regions that the atlas
         does not have; confounds of another length.
@@ -106,7 +108,7 @@ def report(
     if ts is None and atlas is None:
         raise DaskroiError("A report is of series or of an atlas. Give ts or atlas.")
     if n_frames is not None and not (
-        isinstance(n_frames, int | np.integer) and 0 < n_frames < 2**31
+        isinstance(n_frames, int | np.integer) and 0 < n_frames <= MOST_FRAMES
     ):
         raise DaskroiTypeError(
             f"n_frames={brief(n_frames)} is not a number of frames. Give that of the run before "
@@ -115,28 +117,23 @@ def report(
     if title is not None and not isinstance(title, str):
         raise DaskroiTypeError(f"title={brief(title)} is not a str. Give one, or None.")
     notes = check_texts("notes", notes)
-    series_in = None if ts is None else checked_series(ts)
-    if series_in is not None and 0 in series_in.shape:
-        raise DaskroiError(
-            f"The series have {series_in.sizes['time']} frames of {series_in.sizes['region']} "
-            "regions: nothing to report. Check the selection."
-        )
+    series_in = None if ts is None else series_on(ts)
     loaded: AnyAtlas | None = None
     if atlas is not None:
         loaded = load_atlas(atlas, storage_options=dict(StorageOptions(storage_options)) or None)
     picture: Picture | None = image
     if not isinstance(image, Picture | None):
         picture = read_picture(image, storage_options)
-    on_axis = None if series_in is None else _on_axis_of(loaded, series_in)
+    axis = (None, "") if loaded is None else (loaded.ids, loaded.name)
+    on_axis = None if series_in is None else series_on(series_in, *axis)
     series = None
     if on_axis is not None:
         given = None if picture is None else picture.n_frames
         series = series_of(on_axis, n_frames) if n_frames else series_of(on_axis, at_least=given)
     slices = None if loaded is None else slices_of(loaded, picture)
 
-    names, table, details, lost = _regions(
-        loaded, on_axis, None if raw is None else checked_series(raw)
-    )
+    there = None if series_in is None else series_in["region"].values
+    names, table, details, lost = _regions(loaded, on_axis, there, raw)
     confounding = None
     if confounds is not None and series is not None:
         used = [] if series_in is None else used_confounds(series_in)
@@ -145,10 +142,10 @@ def report(
         )
     warnings = lost + doubts(loaded, series_in, series, picture)
     said = list(notes)
-    if loaded is not None and picture is None:
-        said.insert(0, "No image was given: the slices show the atlas alone.")
     if slices is None:
         said.insert(0, "There are no slices: they need an atlas of labels or maps, or an image.")
+    elif picture is None:
+        said.insert(0, "No image was given: the slices show the atlas alone.")
     if "mean" not in details and series is not None:
         said.append(
             "Mean and tSNR are not known: cleaning has taken the mean out of the series. "
@@ -187,6 +184,8 @@ def colors_of(atlas: AnyAtlas) -> list[str]:
     >>> colors_of(dr.load_atlas([(0, 0, 0)], lut=lut))
     ['#ff0080']
     """
+    import pandas as pd
+
     table = atlas.table
     if "color" in table:
         # BIDS: hexadecimal, with or without the opacity; nothing else may get into a page's style
@@ -197,8 +196,9 @@ def colors_of(atlas: AnyAtlas) -> list[str]:
             return [f"#{m[1].lower()}" for m in found if m]
     lower = {str(c).lower(): c for c in table.columns}
     if all(c in lower for c in "rgb"):
-        values = table[[lower[c] for c in "rgb"]].to_numpy(np.float64)
-        if ((values >= 0) & (values <= 255)).all():
+        columns = table[[lower[c] for c in "rgb"]]
+        values = columns.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        if ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
             return ["#" + "".join(f"{int(v):02x}" for v in row) for row in values]
     return region_colors(len(table))
 
@@ -224,7 +224,7 @@ def read_confound_table(
     if isinstance(confounds, pd.DataFrame):
         return confounds
     values = np.asarray(confounds)
-    if values.ndim not in (1, 2):
+    if values.ndim not in (1, 2) or values.dtype.names:
         raise DaskroiTypeError(
             f"confounds is a {type(confounds).__name__} of shape {values.shape}. Give a table, a "
             "row per frame."
@@ -233,32 +233,26 @@ def read_confound_table(
     return pd.DataFrame(values, columns=[f"confound {i}" for i in range(values.shape[1])])
 
 
-def _on_axis_of(atlas: AnyAtlas | None, ts: xr.DataArray) -> xr.DataArray:
-    """Series of all regions of the atlas, in its order, by id; NaN where there are none."""
-    if "region" not in ts.coords:
-        ts = ts.assign_coords(region=np.arange(ts.sizes["region"]))
-    if atlas is None:
-        return ts
-    unknown = sorted(set(ts["region"].values.tolist()) - set(atlas.ids.tolist()))
-    if unknown:
-        raise DaskroiError(
-            f"The series have regions {some(unknown)}, which {atlas.name} does "
-            "not have. Give the atlas they were extracted with."
-        )
-    return ts.reindex(region=atlas.ids)
-
-
 def _regions(
-    atlas: AnyAtlas | None, ts: xr.DataArray | None, raw: xr.DataArray | None
+    atlas: AnyAtlas | None,
+    ts: xr.DataArray | None,
+    there: NDArray[Any] | None,
+    raw: xr.DataArray | None,
 ) -> tuple[list[str], pd.DataFrame, pd.DataFrame, list[str]]:
-    """Names of regions, their table, more columns for it, and what is wrong with them."""
+    """Names of regions, their table, more columns for it, and what is wrong with them.
+
+    ``there`` are the ids that the series had before they were brought to the atlas's regions.
+    """
 
     def of(name: str) -> NDArray[Any] | None:
         return None if ts is None or name not in ts.coords else ts.coords[name].values
 
+    shares = absent = None
     if atlas is not None:
         ids, names = atlas.ids, atlas.names
         sizes = atlas.table["size_mm3"].to_numpy(np.float64)
+        shares = atlas.table["relative_size_percent"].to_numpy(np.float64)
+        absent = None if there is None else ~np.isin(ids, there)
     else:
         assert ts is not None
         ids = ts["region"].values
@@ -266,12 +260,15 @@ def _regions(
         names = [str(n) for n in (ids if given is None else given)]
         sizes = np.full(len(ids), np.nan) if given_sizes is None else given_sizes
     n_voxels, coverage = of("n_voxels"), of("coverage")
+    wrong = region_warnings(
+        ids, names, coverage, None if ts is None else ts.values, n_voxels, absent
+    )
     if n_voxels is None and atlas is not None and "n_voxels" in atlas.table:
         n_voxels = atlas.table["n_voxels"].to_numpy()
-    source = raw
-    if source is None and ts is not None and not demeaned(ts):
-        source = ts
-    moments = (None, None) if source is None else region_moments(_on_axis_of(atlas, source))
+    moments: tuple[Any, Any] = (None, None)
+    if raw is not None:
+        moments = region_moments(series_on(raw, ids, "" if atlas is None else atlas.name))
+    elif ts is not None and not demeaned(ts):
+        moments = region_moments(ts)
     details = region_details(len(ids), n_voxels, coverage, *moments)
-    wrong = region_warnings(ids, names, coverage, None if ts is None else ts.values)
-    return names, region_table(ids, names, sizes), details, wrong
+    return names, region_table(ids, names, sizes, shares), details, wrong

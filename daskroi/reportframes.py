@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskroi.errors import DaskroiError, DaskroiTypeError
+from daskroi.errors import DaskroiError, DaskroiTypeError, some
 from daskroi.image import declared_t_r
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FrameAxis", "Quantised", "checked_series", "frame_axis"]
+__all__ = ["MOST_FRAMES", "FrameAxis", "Quantised", "checked_series", "frame_axis", "series_on"]
 
+# of a run; times that begin later than this, such as those of a clock, count from their first
+MOST_FRAMES = 200_000
 Floats = NDArray[np.floating[Any]]
 
 
@@ -69,7 +71,7 @@ class FrameAxis:
     Parameters
     ----------
     times : float64 array, (frame,)
-        In ``unit``, evenly spaced unless the repetition time is not known.
+        In ``unit``, ascending, evenly spaced unless the repetition time is not known.
     kept : int array, (kept frame,)
         Which of all frames the series have.
     unit : {"s", "frame"}
@@ -139,10 +141,10 @@ def frame_axis(ts: xr.DataArray, n_frames: int | None = None) -> FrameAxis:
         t_r = _shortest_step(np.diff(values))
     every = 1.0 if unit == "frame" else t_r
     if every is None or not every > 0:
-        return FrameAxis(values, np.arange(length), unit, None)
+        return _as_it_is(values, unit, None)
     kept = np.rint(values / every).astype(np.int64)
-    if len(np.unique(kept)) != length or (kept < 0).any():
-        return FrameAxis(values, np.arange(length), unit, t_r)
+    if len(np.unique(kept)) != length or (kept < 0).any() or kept.max(initial=0) > MOST_FRAMES:
+        return _as_it_is(values, unit, t_r)
     total = int(kept.max(initial=-1)) + 1 if n_frames is None else int(n_frames)
     if total < length or (length and kept.max() >= total):
         raise DaskroiError(
@@ -150,6 +152,14 @@ def frame_axis(ts: xr.DataArray, n_frames: int | None = None) -> FrameAxis:
             "number of frames of the run before censoring."
         )
     return FrameAxis(np.arange(total) * every, kept, unit, t_r)
+
+
+def _as_it_is(values: Floats, unit: str, t_r: float | None) -> FrameAxis:
+    """Every frame of the series, and no other; counted if runs follow each other, each from 0."""
+    frames = np.arange(len(values))
+    if (np.diff(values) <= 0).any():
+        values, unit = frames * 1.0, "frame"
+    return FrameAxis(values, frames, unit, t_r)
 
 
 def _shortest_step(steps: Floats) -> float | None:
@@ -167,7 +177,8 @@ def checked_series(ts: Any) -> xr.DataArray:
     Raises
     ------
     DaskroiTypeError
-        Not a DataArray with a region axis, or still lazy.
+        Not a DataArray of real numbers with a region axis, or still lazy; regions that are not
+        whole numbers, each once.
     """
     import xarray as xr
 
@@ -186,4 +197,60 @@ def checked_series(ts: Any) -> xr.DataArray:
         raise DaskroiTypeError(
             f"The series have dims {ts.dims}. Select along {', '.join(map(repr, extra))} first."
         )
+    if ts.dtype.kind not in "biufO":
+        raise DaskroiTypeError(f"The series hold {ts.dtype}, not real numbers. Give those.")
+    if "region" in ts.coords:
+        ids = ts["region"].values
+        if ids.dtype.kind not in "biuf" or not (ids == np.rint(ids)).all():
+            raise DaskroiTypeError(
+                f"The series have regions {some(map(repr, ids.tolist()), 5)}. Regions are the ids "
+                "of the atlas, whole numbers; names are in the coordinate region_name."
+            )
+        found, counts = np.unique(ids, return_counts=True)
+        if (counts > 1).any():
+            raise DaskroiTypeError(
+                f"The series have regions more than once: {some(found[counts > 1])}. Select one of "
+                "each."
+            )
     return ts.transpose("time", "region")
+
+
+def series_on(ts: Any, ids: NDArray[Any] | None = None, atlas: str = "") -> xr.DataArray:
+    """Finished series of all regions of an atlas, in its order, by id; NaN where there are none.
+
+    Parameters
+    ----------
+    ts : DataArray, dims (time, region)
+    ids : int array, (region,), optional
+        None: the regions are those that there are.
+    atlas : str
+        Its name. Without it, ``ids`` may be some of the regions.
+
+    Raises
+    ------
+    DaskroiError
+        There are no frames or regions, or the atlas does not have them.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> ts = xr.DataArray([[1.0, 2.0]], {"region": [7, 3]}, ("time", "region"))
+    >>> series_on(ts, np.array([3, 5, 7])).values
+    array([[ 2., nan,  1.]])
+    """
+    ts = checked_series(ts)
+    if 0 in ts.shape:
+        raise DaskroiError(
+            f"The series have {ts.sizes['time']} frames of {ts.sizes['region']} regions: nothing "
+            "to report. Check the selection."
+        )
+    if "region" not in ts.coords:
+        ts = ts.assign_coords(region=np.arange(ts.sizes["region"]))
+    if ids is None:
+        return ts
+    if atlas and (unknown := sorted(set(ts["region"].values.tolist()) - set(ids.tolist()))):
+        raise DaskroiError(
+            f"The series have regions {some(unknown)}, which {atlas} does not have. Give the atlas "
+            "they were extracted with."
+        )
+    return ts.reindex(region=ids)

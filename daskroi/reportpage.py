@@ -42,8 +42,10 @@ def _now() -> str:
 
 
 def _cell(value: Any) -> Any:
+    import pandas as pd
+
     if not isinstance(value, float):
-        return MISSING if value is None else value
+        return MISSING if value is None or value is pd.NA else value
     if value != value:
         return MISSING
     return int(value) if value.is_integer() and abs(value) >= 1000 else value

@@ -22,7 +22,12 @@ LISTED = 8  # the table has them all
 MISSION = ("label value", "region name", "size (in mm^3)", "relative size (in %)")
 
 
-def region_table(ids: NDArray[Any], names: Sequence[str], sizes: Iterable[float]) -> pd.DataFrame:
+def region_table(
+    ids: NDArray[Any],
+    names: Sequence[str],
+    sizes: Iterable[float],
+    shares: Iterable[float] | None = None,
+) -> pd.DataFrame:
     """The table of nilearn's report.
 
     Parameters
@@ -31,6 +36,9 @@ def region_table(ids: NDArray[Any], names: Sequence[str], sizes: Iterable[float]
     names : sequence of str, (region,)
     sizes : iterable of float, (region,)
         In mm³.
+    shares : iterable of float, (region,), optional
+        Relative sizes in percent. If not given, of the sum of sizes; where some are below 0, as of
+        maps with weights of either sign, that is nothing to compare with.
 
     Examples
     --------
@@ -43,12 +51,14 @@ def region_table(ids: NDArray[Any], names: Sequence[str], sizes: Iterable[float]
     import pandas as pd
 
     sizes = [float(s) for s in sizes]
-    total = sum(s for s in sizes if np.isfinite(s))
+    total = sum(s for s in sizes if np.isfinite(s)) if not any(s < 0 for s in sizes) else 0
+    if shares is None:
+        shares = [s / total * 100 if total else np.nan for s in sizes]
     columns = (
         np.asarray(ids, np.int64),
         [str(n) for n in names],
         [round(s) if np.isfinite(s) else np.nan for s in sizes],
-        [round(s / total * 100, 2) if np.isfinite(s) and total else np.nan for s in sizes],
+        [round(p, 2) if np.isfinite(s) else np.nan for s, p in zip(sizes, shares, strict=True)],
     )
     return pd.DataFrame(dict(zip(MISSION, columns, strict=True)))
 
@@ -67,16 +77,17 @@ def region_details(
     >>> region_details(2, np.array([3.0, np.nan]), None, np.array([1234.567, np.nan]))
        n_voxels    mean
     0         3  1235.0
-    1         0     NaN
+    1      <NA>     NaN
     """
     import pandas as pd
 
-    found: dict[str, NDArray[Any]] = {}
-    # a region that a masker has dropped comes back as NaN
+    found: dict[str, Any] = {}
     if n_voxels is not None:
-        found["n_voxels"] = np.nan_to_num(n_voxels).astype(np.int64)
+        # of a region that the series do not have, nothing is known
+        whole = not np.isnan(np.asarray(n_voxels, np.float64)).any()
+        found["n_voxels"] = pd.array(n_voxels, "Int64") if not whole else n_voxels.astype(np.int64)
     if coverage is not None:
-        found["coverage"] = np.nan_to_num(coverage).round(3)
+        found["coverage"] = np.asarray(coverage, np.float64).round(3)
     if mean is not None:
         found["mean"] = _significant(mean)
     if tsnr is not None:
@@ -93,6 +104,8 @@ def region_warnings(
     names: Sequence[str],
     coverage: NDArray[Any] | None = None,
     series: NDArray[Any] | None = None,
+    n_voxels: NDArray[Any] | None = None,
+    absent: NDArray[np.bool_] | None = None,
 ) -> list[str]:
     """What is wrong with regions, a sentence each.
 
@@ -102,7 +115,12 @@ def region_warnings(
         (region,)
     coverage : float array, (region,), optional
     series : float array, dims (time, region), optional
-        Regions that are missing from it altogether are NaN.
+    n_voxels : array, (region,), optional
+        Without it, regions that are not covered are taken for lost; those may have voxels, of which
+        none is finite in every frame.
+    absent : bool array, (region,), optional
+        Regions that the series do not have, because they were not selected or a masker dropped
+        them; they are NaN in ``series``.
 
     Examples
     --------
@@ -119,17 +137,19 @@ def region_warnings(
             found.append(f"{n} of {len(which)} regions {one if n == 1 else many}: {listed}.")
 
     lost = np.zeros(len(names), bool)
+    absent = lost if absent is None else absent
+    tell(absent, *(f"{are} not in the series" for are in ("is", "are")))
     if coverage is not None:
         coverage = np.nan_to_num(np.asarray(coverage, np.float64))
-        lost = ~(coverage > 0)
+        lost = ~(coverage > 0 if n_voxels is None else np.asarray(n_voxels) > 0) & ~absent
         tell(lost, *(f"{have} no voxel in the image and mask" for have in ("has", "have")))
-        low = (coverage > 0) & (coverage < LOW_COVERAGE)
+        low = (coverage < LOW_COVERAGE) & ~lost & ~absent
         tell(low, *(f"{are} covered less than {LOW_COVERAGE:.0%}" for are in ("is", "are")))
     if series is not None and len(series):
         values = np.array(series, np.float64)
         finite = np.isfinite(values)
         values[~finite] = np.nan
-        missing = ~np.asarray(finite.any(axis=0)) & ~lost
+        missing = ~np.asarray(finite.any(axis=0)) & ~lost & ~absent
         tell(missing, "has no series though covered", "have no series though covered")
         holes = np.asarray(~finite.all(axis=0) & finite.any(axis=0))
         tell(holes, "has frames without a value", "have frames without a value")

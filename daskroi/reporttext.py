@@ -48,7 +48,7 @@ def doubts(
     if series is None or ts is None:
         return found
     frames = series.frames
-    if frames.unit == "frame":
+    if frames.unit == "frame" and frames.t_r is None and len(frames.times) > 1:
         found.append(
             "The repetition time is not known, so time counts frames. Give t_r, or a JSON sidecar "
             "with RepetitionTime."

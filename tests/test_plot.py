@@ -65,10 +65,31 @@ def test_what_cannot_be_drawn():
         plot.carpet(connectome(make()))
     with pytest.raises(DaskroiTypeError, match="A ndarray has no labels to plot"):
         plot.series(np.zeros((3, 3)))
+    for empty in (make()[:0], make()[:, :0]):
+        for draw in (plot.series, plot.carpet):
+            with pytest.raises(DaskroiError, match=r"The array is empty, .* Check the selection"):
+                draw(empty)
 
 
 def of_connectome(ts: xr.DataArray, ax: Any) -> Any:
     return plot.matrix(connectome(ts), ax=ax)
+
+
+@pytest.mark.parametrize("draw", [plot.series, plot.carpet, of_connectome])
+def test_names_with_dollars_are_no_mathematics(draw):
+    figure, axes = plt.subplots()
+    ts = make()
+    ts["region_name"] = "region", ["$V_1$", r"$\frac{$", "5$", r"\$a$"]
+    draw(ts, ax=axes)
+    assert r"\$V_1\$" in labels(axes.yaxis)
+    figure.canvas.draw()  # where matplotlib reads it
+    if draw is plot.series:
+        draw(ts[:, 1:2])
+    if draw is plot.carpet:
+        draw(ts, above={r"$\x{$": np.zeros(ts.sizes["time"])})
+    if draw is of_connectome:
+        plot.matrix(connectome(ts), networks=[r"$\x{$", "b", "b", "b"])
+    plt.gcf().canvas.draw()
 
 
 @pytest.mark.parametrize("draw", [plot.series, plot.carpet, of_connectome])

@@ -161,3 +161,9 @@ def test_regions_in_given_axes_and_mistakes():
         plot.regions(atlas, make())
     with pytest.raises(DaskroiTypeError, match="A SphereAtlas has no label image"):
         plot.regions(dr.load_atlas([(0, 0, 0)], radius=5))
+
+
+@pytest.mark.parametrize("values", [object(), ["a", "b", "c"]])
+def test_values_that_are_no_numbers_are_refused(values: Any) -> None:
+    with pytest.raises(DaskroiTypeError, match=r"values is a .*, not numbers.*goes to background="):
+        plot.regions(an_atlas(STRAIGHT), values)

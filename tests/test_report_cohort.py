@@ -155,6 +155,12 @@ def test_index_of_nothing_and_of_names_that_do_harm(tmp_path: Path) -> None:
     assert evil not in text
     assert "&lt;script&gt;alert(1)" in text
     assert "<a href" not in text
+    # edited by hand: what is no number is not known
+    for odd in ("inf", "-1e400", "a while"):
+        row[3:9] = [odd] * 6
+        (tmp_path / "runs.tsv").write_text("\t".join(COLUMNS) + "\n" + "\t".join(row) + "\n")
+        again = cohort_index(tmp_path).read_text(encoding="utf-8")
+        assert again.count(">n/a<") == text.count(">n/a<") > 4
 
 
 def test_of_very_many_runs_the_failed_come_first(

@@ -94,6 +94,12 @@ def test_frames_without_a_repetition_time_are_counted() -> None:
     assert frame_axis(uneven).times.tolist() == [0.0, 1.3, 7.0]
     assert len(frame_axis(uneven).censored) == 0
     assert frame_axis(ts.drop_vars("time")).kept.tolist() == [0, 1, 2]
+    # of a clock: not half a billion frames, of which all but three are censored
+    clock = ts.assign_coords(time=("time", [1e9, 1e9 + 2, 1e9 + 4], {"units": "s"}))
+    assert frame_axis(clock).times.tolist() == clock.time.values.tolist()
+    runs = ts.assign_coords(time=("time", [0.0, 2.0, 0.0], {"units": "s", "t_r": 2.0}))
+    axis = frame_axis(runs)
+    assert (axis.times.tolist(), axis.unit, axis.t_r) == ([0, 1, 2], "frame", 2.0)
     with pytest.raises(DaskroiError, match=r"has frame 5 .* n_frames=4.*before censoring"):
         frame_axis(ts, 4)
 

@@ -72,8 +72,84 @@ def test_regions_are_joined_by_id(phantom: Any) -> None:
             np.testing.assert_allclose(rows[i], expected, atol=np.ptp(expected) / 6e4)
         else:
             assert np.isnan(rows[i]).all()
+    # of the others, the series say nothing: that is not to say that they have no voxel
+    left = sorted(set(ids) - set(some["region"].values.tolist()))
+    assert len(made.warnings) == 1
+    assert made.warnings[0].startswith(f"{len(left)} of {len(ids)} regions are not in the series: ")
+    assert made.facts["lowest coverage"] == "1.00"
+    for row in made.region_rows():
+        assert (row[4:] == ["n/a"] * 4) == (row[0] in left)
+        assert row[4] == ("n/a" if row[0] in left else int(some.n_voxels.sel(region=row[0])))
     with pytest.raises(DaskroiError, match="regions 77, which Phantom does not have"):
         report(some.assign_coords(region=[77, 1, 2]), phantom.atlas)
+
+
+def test_uncleaned_series_are_joined_by_id_too(phantom: Any) -> None:
+    raw = dr.extract(phantom.image, phantom.atlas).compute()
+    clean = dr.clean(raw, standardize="zscore_sample").compute()
+    for ts in (clean, clean.isel(region=[2, 0])):
+        for given in (raw, raw[:, ::-1]):
+            made = report(ts, raw=given)
+            assert made.details is not None
+            expected = raw.mean("time").sel(region=ts.region)
+            np.testing.assert_allclose(made.details["mean"], expected, rtol=1e-3)
+    made = report(clean, raw=raw[:, 1:])
+    assert made.details is not None
+    assert made.details["mean"].isna().tolist() == [True] + [False] * (raw.shape[1] - 1)
+
+
+def test_regions_that_are_no_ids_are_refused(phantom: Any) -> None:
+    ts = dr.extract(phantom.image, phantom.atlas).compute()
+    masker = dr.NiftiLabelsMasker(phantom.atlas).fit(phantom.image)
+    ids = phantom.atlas.ids
+    for region, says in (
+        (ts.region_name.values, "regions '.* in the coordinate region_name"),
+        (np.r_[ids[:1], ids[:-1]], f"more than once: {ids[0]}"),
+        (ids + 0.5, "whole numbers"),
+    ):
+        odd = ts.assign_coords(region=region)
+        for atlas in (None, phantom.atlas):
+            with pytest.raises(DaskroiTypeError, match=says):
+                report(odd, atlas)
+        with pytest.raises(DaskroiTypeError, match=says):
+            masker.generate_report(signals=odd)
+    with pytest.raises(DaskroiTypeError, match="complex128, not real numbers"):
+        report(ts.astype(complex))
+
+
+def test_maps_of_either_sign_have_the_shares_of_their_atlas() -> None:
+    rng = np.random.default_rng(0)
+    image = nib.Nifti1Image(rng.normal(100, 10, (6, 7, 8, 9)).astype("f4"), np.eye(4))
+    atlas = dr.load_atlas(nib.Nifti1Image(rng.normal(-0.1, 1, (6, 7, 8, 3)), np.eye(4)))
+    ts = dr.extract(image, atlas, strategy="sum").compute()
+    made = report(ts, atlas, image)
+    assert made.regions is not None
+    assert made.regions.iloc[:, 3].tolist() == atlas.table["relative_size_percent"].tolist()
+    assert not made.warnings
+    made = report(ts)
+    assert made.regions is not None
+    assert made.regions.iloc[:, 3].isna().all()
+
+
+def test_a_region_with_a_hole_in_one_frame_is_not_without_voxels(phantom: Any) -> None:
+    """Coverage is that of the worst frame."""
+    image = phantom.image.load().copy()
+    labels, region = phantom.atlas.labels, phantom.atlas.ids[-1]
+    image.values[3, labels == region] = np.nan
+    made = report(dr.extract(image, phantom.atlas).compute(), phantom.atlas)
+    [found] = made.warnings
+    assert found.endswith(f" is covered less than 50%: {region} {phantom.atlas.names[-1]}.")
+
+
+def test_one_volume_has_no_repetition_time_to_miss(phantom: Any) -> None:
+    volume = phantom.image.isel(time=0, drop=True)
+    assert report(dr.extract(volume, phantom.atlas).compute(), phantom.atlas, volume).warnings == ()
+
+
+def test_spheres_without_an_image_have_no_slices() -> None:
+    notes = report(atlas=dr.load_atlas([(0, 0, 0)], radius=5)).notes
+    assert len(notes) == 1
+    assert notes[0].startswith("There are no slices")
 
 
 def test_without_an_atlas_or_coordinates() -> None:
@@ -123,6 +199,8 @@ def test_colours_of_the_label_table_and_nothing_else_in_styles() -> None:
     own = colors_of(atlas())
     assert colors_of(atlas(color=["#ff0000", "red;} body {display: none"])) == own
     assert colors_of(atlas(R=[1, 256], G=[2, 0], B=[3, 16])) == own
+    for odd in (["n/a", "7"], [0.5, 1.0], [np.nan, 3]):
+        assert colors_of(atlas(R=odd, G=[2, 0], B=[3, 16])) == own
 
 
 @pytest.mark.parametrize("kind", ["frame", "array", "confounds", "file"])
@@ -167,6 +245,15 @@ def test_masker_report_with_image_and_signals(phantom: Any, tmp_path: Path) -> N
         np.testing.assert_array_equal(made(signals=other).series.rows.codes, page.series.rows.codes)
     with pytest.raises(DaskroiTypeError, match="compute"):
         made(signals=signals)
+    # some of them: the others keep what the masker knows of them
+    page = made(shown=shown, signals=signals.compute()[:, 1:])
+    assert page.details["n_voxels"].tolist() == signals.n_voxels.values.tolist()
+    assert page.details["coverage"].tolist() == [1.0] * len(phantom.atlas.ids)
+    assert page.details["mean"].isna().sum() == 1
+    with pytest.raises(DaskroiError, match="nothing to report"):
+        made(signals=signals.values[:0])
+    with pytest.raises(DaskroiError, match="regions 77, which Phantom does not have"):
+        made(signals=signals.compute()[:, :1].assign_coords(region=[77]))
     # the file is gone: the report is not
     paths["image"].unlink()
     page = made(shown=shown)

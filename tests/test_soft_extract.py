@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import images
@@ -44,7 +45,8 @@ def runs(draw: Any) -> dict[str, Any]:
     image = images.run(rng, (*shape, 7), "f8", affine, nan=draw(st.sampled_from([0.0, 0.03])))
     same = draw(st.booleans())
     other = shape if same else draw(st.tuples(*[st.integers(5, 8)] * 3))
-    maps = rng.random((*other, 3)) * (rng.random((*other, 3)) < 0.6)
+    lowest = draw(st.sampled_from([0.0, -0.5, -0.9]))  # of components, signs are by chance
+    maps = (rng.random((*other, 3)) + lowest) * (rng.random((*other, 3)) < 0.6)
     atlas = nib.Nifti1Image(maps, affine if same else draw(st.sampled_from(AFFINES)))
     mask = None
     if draw(st.booleans()):
@@ -67,6 +69,7 @@ def test_lstsq_equals_nilearns_maps_masker(case: dict[str, Any], fwhm: Any, clea
     except DaskroiError:  # nothing left
         return
     assert ours.dims == ("time", "region")
+    assert (ours.coverage >= 0).all()
     lost = ours.n_voxels.values == 0
     if lost.any() or expected.shape != ours.shape or (ours.coverage < 0.02).any():
         return  # a map of a voxel or two: as good as dependent
@@ -132,6 +135,37 @@ def test_weighted_mean_by_hand(case: dict[str, Any], fwhm: Any, nan_policy: str)
     np.testing.assert_allclose(total.values[finite], sums[finite], rtol=1e-8)
     share = np.einsum("xyzt,xyzr->tr", valid * 1.0, maps).min(axis=0)
     np.testing.assert_allclose(ours.coverage, share / maps.sum(axis=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("nan_policy", ["zero", "omit", "propagate"])
+@pytest.mark.parametrize("dtype", ["f4", "i2"])
+def test_maps_whose_weights_add_up_to_nothing_or_less(
+    dtype: str, nan_policy: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    image = images.run(rng, (6, 7, 8, 5), dtype, nan=0.02 if dtype == "f4" else 0)
+    if dtype == "i2":
+        image.header.set_slope_inter(0.5, 3)
+    maps = rng.normal(-0.1, 1, (6, 7, 8, 4))
+    maps[..., 1] = rng.choice([-1, 1], 168).repeat(2).reshape(6, 7, 8)
+    maps[..., 1].flat[1::2] *= -1
+    maps[..., 3] = 0
+    assert maps[..., 0].sum() < 0 == maps[..., 1].sum()
+    path = images.save(image, tmp_path / "run.nii")
+    values = nib.load(path).get_fdata()
+    valid = np.isfinite(values)
+    filled = values if nan_policy == "propagate" else np.where(valid, values, 0)
+    truth = np.einsum("xyzt,xyzr->tr", filled, maps)
+    truth[:, 3] = np.nan
+    weight = np.abs(maps).sum(axis=(0, 1, 2))
+    there = np.einsum("xyzt,xyzr->tr", valid * 1.0, np.abs(maps)).min(axis=0)
+    for chunks in ("auto", (2, 3, 4, 5)):
+        ours = quiet(
+            path, nib.Nifti1Image(maps, image.affine), strategy="sum", nan_policy=nan_policy,
+            chunks=chunks, min_coverage=0.5, dtype="float64",
+        )  # fmt: skip
+        np.testing.assert_allclose(ours, truth, rtol=1e-9)
+        np.testing.assert_allclose(ours.coverage, there / np.where(weight > 0, weight, 1))
 
 
 @given(
