@@ -105,7 +105,9 @@ class SquareSums:
         with np.errstate(invalid="ignore", over="ignore"):
             if not detrend or n == 1:
                 first = self._first
-                return (squares + 2 * first * total + n * first**2) / n
+                out = (squares + 2 * first * total + n * first**2) / n
+                # inf - inf is NaN by itself, but a sum of inf is not
+                return np.where(np.isfinite(out), out, np.nan)
             # Σ (t - (n - 1) / 2) d, from Σ (n - t) d; its norm is that of 0 ... n - 1 centred
             slope = (n + 1) / 2 * total - partial
             out = squares - total**2 / n - slope**2 * (12 / (n * (n**2 - 1)))

@@ -223,9 +223,9 @@ def place(
             _same("atlas", name, atlas.grid, grid)
         if mask is not None:
             _same("mask", mask.source, mask.grid, grid)
-    home, resampling = grid, None
-    if target == "labels" and atlas.grid is not None and not atlas.grid.same_as(grid):
-        home, resampling = atlas.grid, Resampling(grid, atlas.grid)
+    # also where the two are equal but for rounding: a mask from elsewhere has ties
+    home = atlas.grid if target == "labels" and atlas.grid is not None else grid
+    resampling = None if home.same_as(grid) else Resampling(grid, home)
     inside = None if mask is None else mask.on(home)
     everywhere, index = _regions_on(atlas, home, inside)
     everything = everywhere.absolute.totals

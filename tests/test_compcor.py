@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -84,14 +85,16 @@ def test_straight_lines_and_constants_have_no_variance_and_are_never_negative():
     assert mean_squares[2] < 1e-3  # of 1e11 before
 
 
-def test_nan_and_infinite_voxels_are_nan_and_never_selected():
-    series = np.random.default_rng(0).normal(size=(20, 300))
-    series[3, 0], series[0, 1], series[5, 2] = np.nan, np.inf, -np.inf
-    mean_squares = sums_of(series).mean_squares()
-    assert np.isnan(mean_squares[:3]).all()
-    assert np.isfinite(mean_squares[3:]).all()
-    expected = oracle.high_variance_confounds(series[:, 3:], 3, 10)
-    actual = confounds_of(series, 3, 10, True)
+@pytest.mark.parametrize("detrend", [True, False])
+def test_nan_and_infinite_voxels_are_nan_and_never_selected(detrend):
+    series = np.random.default_rng(0).normal(100, size=(20, 300))
+    for voxel, (frame, value) in enumerate(product((0, 5), (np.nan, np.inf, -np.inf))):
+        series[frame, voxel] = value
+    mean_squares = sums_of(series).mean_squares(detrend)
+    assert np.isnan(mean_squares[:6]).all()
+    assert np.isfinite(mean_squares[6:]).all()
+    expected = oracle.high_variance_confounds(series[:, 6:], 3, 10, detrend)
+    actual = confounds_of(series, 3, 10, detrend)
     np.testing.assert_allclose(np.abs((actual * expected).sum(axis=0)), 1, atol=1e-6)
 
 

@@ -217,6 +217,25 @@ def test_what_transform_changes_and_on_which_grid() -> None:
     assert masker.region_atlas_.shape == (6, 7, 5)
 
 
+def test_ties_of_a_mask_fall_as_on_the_grid_of_the_labels() -> None:
+    """Image and atlas are the same place but for rounding, and the mask's voxels end on it."""
+    beside = [np.diag([2.0, 2, 2, 1]) for _ in range(2)]
+    beside[0][0, 3], beside[1][0, 3] = 10, 10 - 1e-5
+    mask = np.zeros((3, 3, 3), "u1")
+    mask[1] = 1
+    coarse = np.diag([4.0, 4, 4, 1])
+    coarse[0, 3] = 8
+    params = {"mask_img": nib.Nifti1Image(mask, coarse), "resampling_target": "labels"}
+    for image_affine, labels_affine in (beside, beside[::-1]):
+        image = images.run(rng_of(), (6, 6, 6, 4), "f8", image_affine)
+        labels = nib.Nifti1Image(np.ones((6, 6, 6), "i2"), labels_affine)
+        masker = NiftiLabelsMasker(labels, **params)
+        found = masker.fit_transform(image)
+        np.testing.assert_allclose(found, theirs(labels, image, **params)[1], rtol=1e-12)
+        assert found.n_voxels == (voxels(masker.region_atlas_) == 1).sum()
+        assert (voxels(masker.inverse_transform(found)) != 0).sum() == 4 * found.n_voxels
+
+
 def test_maps_are_refused() -> None:
     maps = nib.Nifti1Image(np.ones((4, 4, 4, 3), "f4"), np.eye(4))
     with pytest.raises(DaskroiError, match="label image"):
