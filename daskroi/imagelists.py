@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,7 +179,6 @@ def series_of(
     DaskroiWarning
         Regions that all or some images lack, by name.
     """
-    from daskroi.censor import kept_frames, sample_mask_to_bool
     from daskroi.extract import extract
 
     n = len(images.images)
@@ -190,7 +188,7 @@ def series_of(
     runs = options.get("runs")
     if images.kind == "volumes":
         series, gone = _one_series(images, atlas, mask, options, confounds, sample_mask, keep)
-        frames = kept_frames(n, sample_mask_to_bool(sample_mask, n, runs), runs)
+        frames = _frames(n, confounds, sample_mask, runs)
         names = np.array(images.names, dtype=object)[frames]
         series = series.assign_coords(image=("time", names)).assign_attrs(source=images.title)
         return [(keep_or_drop(series, gone, keep), frames)]
@@ -202,11 +200,18 @@ def series_of(
             )
     gone = name_lost(found, images.names, keep)
     pairs = []
-    for series, image, censored in zip(found, images.images, masks, strict=True):
-        n_time = image.sizes.get("time", 1)
-        frames = kept_frames(n_time, sample_mask_to_bool(censored, n_time, runs), runs)
+    for series, image, own, censored in zip(found, images.images, nuisance, masks, strict=True):
+        frames = _frames(image.sizes.get("time", 1), own, censored, runs)
         pairs.append((keep_or_drop(zero_lost(series), gone, keep), frames))
     return pairs
+
+
+def _frames(n_time: int, confounds: Any, sample_mask: Any, runs: Any) -> NDArray[np.intp]:
+    """Frame of each row of the series."""
+    from daskroi.censor import kept_frames
+    from daskroi.nuisance import kept_mask
+
+    return kept_frames(n_time, kept_mask(confounds, sample_mask, n_time, runs), runs)
 
 
 def _each(name: str, given: Any, n: int) -> list[Any]:
@@ -317,28 +322,25 @@ def _cleaned(
     sample_mask: Any,
 ) -> xr.DataArray:
     """What `daskroi.extract` does after the regions, on a series that it did not make itself."""
-    from daskroi.censor import sample_mask_to_bool
     from daskroi.clean import clean
-    from daskroi.confounds import read_confounds
     from daskroi.image import time_coordinate
+    from daskroi.nuisance import nuisance_of
     from daskroi.recipe import Recipe
     from daskroi.repetition import RepetitionTime
     from daskroi.steps import CleanSteps
 
     runs = options.get("runs")
     recipe = Recipe.make(**{k: v for k, v in options.items() if k != "runs"})
-    n_time, given = len(images.images), RepetitionTime(recipe.t_r, "argument")
-    series = series.assign_coords(time=time_coordinate(n_time, given))
+    given = RepetitionTime(recipe.t_r, "argument")
+    series = series.assign_coords(time=time_coordinate(len(images.images), given))
     steps = recipe.steps(recipe.t_r)
-    names: Sequence[str] = ()
-    if confounds is not None:
-        keep = sample_mask_to_bool(sample_mask, n_time, runs)
-        confounds, names = read_confounds(confounds, n_time, None, keep)
-    if steps != CleanSteps(t_r=recipe.t_r) or confounds is not None or sample_mask is not None:
-        series = clean(series, steps, confounds=confounds, sample_mask=sample_mask, runs=runs)
+    nuisance = nuisance_of(series, recipe, confounds, None, sample_mask, runs)
+    found, keep = nuisance.arrays or None, nuisance.sample_mask
+    if steps != CleanSteps(t_r=recipe.t_r) or found is not None or keep is not None:
+        series = clean(series, steps, confounds=found, sample_mask=keep, runs=runs)
     single = all(i.dtype.newbyteorder("=") == np.float32 for i in images.images)
     dtype = recipe.dtype or ("float32" if single else "float64")
-    said = {"recipe": recipe.as_json(), "confounds": json.dumps(list(names))}
+    said = {"recipe": recipe.as_json()} | nuisance.said
     return series.astype("float32" if dtype == "auto" else dtype).assign_attrs(said)
 
 

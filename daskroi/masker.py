@@ -247,7 +247,8 @@ class NiftiLabelsMasker(RegionColumns, Reporting, Estimator):
             runs (4D) gives a list of series. Each image is on a grid of its own, unless
             ``resampling_target`` is None. Wildcards stand for the sorted list of what matches.
         confounds : array (time, confound), DataFrame, CSV or TSV path, or a list of these
-            Of full length, also with ``sample_mask``. For runs, a list with an entry for each.
+            Of full length, also with ``sample_mask``. For runs, a list with an entry for each. What
+            `load_confounds` returns also censors the frames that its strategy leaves out.
         sample_mask : bool array (time,) or int array, optional
             Frames to keep. For runs, a list with an entry for each.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from daskroi.recipe import Recipe
 
-__all__ = ["Nuisance", "nuisance_of"]
+__all__ = ["Nuisance", "kept_mask", "nuisance_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,7 @@ def nuisance_of(
         found = high_variance_confounds(run).data
         arrays.append(found)
         names += [f"high_variance_{i}" for i in range(found.shape[1])]
-    chosen = [c for c in _listed(confounds) if isinstance(c, Confounds)]
-    sample_mask = _kept(chosen, sample_mask, runs, n_time)
+    sample_mask = kept_mask(confounds, sample_mask, n_time, runs)
     items = [c.values if isinstance(c, Confounds) else c for c in _listed(confounds)]
     items = [c for c in items if not _is_empty_table(c)]
     if items:
@@ -95,23 +94,23 @@ def nuisance_of(
         )
     elif isinstance(confounds, list | tuple) and not confounds:
         raise DaskroiError("confounds is an empty list. Pass None to clean without confounds.")
-    return Nuisance(arrays, names, sample_mask, [c.description for c in chosen])
+    return Nuisance(arrays, names, sample_mask, [c.description for c in _chosen(confounds)])
 
 
-def _listed(confounds: Any) -> list[Any]:
-    if confounds is None:
-        return []
-    return list(confounds) if isinstance(confounds, list | tuple) else [confounds]
+def kept_mask(confounds: Any, sample_mask: Any, n_time: int, runs: Any = None) -> Any:
+    """The user's frames without those that strategies among the confounds censor.
 
+    Raises
+    ------
+    DaskroiError
+        As `nuisance_of`, for censoring by a strategy; no frame is left.
 
-def _is_empty_table(one: Any) -> bool:
-    # strategy "none" censors frames and has no column
-    return hasattr(one, "columns") and len(one.columns) == 0
-
-
-def _kept(chosen: list[Confounds], sample_mask: Any, runs: Any, n_time: int) -> Any:
-    """The user's frames without those that strategies censor."""
-    masks = [c.sample_mask for c in chosen if c.sample_mask is not None]
+    Examples
+    --------
+    >>> kept_mask(None, [0, 2], n_time=3)
+    [0, 2]
+    """
+    masks = [c.sample_mask for c in _chosen(confounds) if c.sample_mask is not None]
     if not masks:
         return sample_mask
     if runs is not None:
@@ -132,3 +131,18 @@ def _kept(chosen: list[Confounds], sample_mask: Any, runs: Any, n_time: int) -> 
             "confounds' strategy. Check both."
         )
     return keep
+
+
+def _chosen(confounds: Any) -> list[Confounds]:
+    return [c for c in _listed(confounds) if isinstance(c, Confounds)]
+
+
+def _listed(confounds: Any) -> list[Any]:
+    if confounds is None:
+        return []
+    return list(confounds) if isinstance(confounds, list | tuple) else [confounds]
+
+
+def _is_empty_table(one: Any) -> bool:
+    # strategy "none" censors frames and has no column
+    return hasattr(one, "columns") and len(one.columns) == 0

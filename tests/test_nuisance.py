@@ -76,6 +76,28 @@ def test_a_strategy_beside_other_confounds(path: Path) -> None:
     assert only.sizes["time"] == found.n_kept
 
 
+def test_a_masker_has_the_frames_that_a_strategy_leaves(path: Path) -> None:
+    found = dr.load_confounds(path, ("motion", "scrub"), **options())
+    masker = dr.NiftiLabelsMasker(ATLAS, standardize="zscore_sample").fit()
+    keep, frames = np.arange(35), [t for t in range(35) if t not in (7, 8, 20)]
+    expected = masker.transform(RUN.image, confounds=found, sample_mask=keep).values
+    volumes = [RUN.image[t] for t in range(40)]
+    grids = [v[..., :: 1 - 2 * (t % 2)] for t, v in enumerate(volumes)]  # every other one flipped
+    for images in (volumes, grids):
+        one = masker.transform(images, confounds=found, sample_mask=keep)
+        np.testing.assert_allclose(one.values, expected, rtol=0, atol=1e-9)
+        assert one.image.values.tolist() == [f"image {t}" for t in frames]
+        assert json.loads(one.attrs["confounds"]) == found.columns
+        assert "confound_strategies" in one.attrs
+    masker.set_output(transform="pandas")
+    one = masker.transform(RUN.image, confounds=[found], sample_mask=keep)
+    runs = masker.transform([RUN.image] * 2, confounds=[found, None], sample_mask=[keep, None])
+    for table in (one, runs[0], masker.transform(grids, confounds=found, sample_mask=keep)):
+        assert table.index.tolist() == frames
+        np.testing.assert_allclose(table, expected, rtol=0, atol=1e-9)
+    assert len(runs[1]) == 40
+
+
 def test_what_cannot_be_combined(path: Path) -> None:
     found = dr.load_confounds(path, ("motion", "scrub"), **options())
     with pytest.raises(DaskroiError, match="cannot be combined with runs"):
