@@ -195,7 +195,7 @@ class Report:
         """``regions`` and ``details`` side by side."""
         if self.regions is None or self.details is None:
             return self.regions
-        return self.regions.assign(**{str(c): self.details[c].to_numpy() for c in self.details})
+        return self.regions.assign(**{str(c): self.details[c].array for c in self.details})
 
     def region_rows(self) -> list[list[Any]]:
         """Cells of the region table: Python numbers and text, so that 0.4 is not 0.40."""
