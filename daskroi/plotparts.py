@@ -64,7 +64,7 @@ def in_memory(array: Any, what: str, dims: tuple[str, ...]) -> xr.DataArray:
     Raises
     ------
     DaskroiError
-        It has other dims.
+        It has other dims, is empty, or of no real numbers.
     """
     if not hasattr(array, "dims"):
         raise DaskroiTypeError(
@@ -74,6 +74,11 @@ def in_memory(array: Any, what: str, dims: tuple[str, ...]) -> xr.DataArray:
         raise DaskroiError(
             f"The array has dims {array.dims}, and this plot is of {what}, {dims}. Select one run, "
             "or take a mean."
+        )
+    if array.size == 0 or array.dtype.kind not in "biuf":
+        raise DaskroiError(
+            f"The array is {array.dtype} of shape {array.shape}; a plot is of real numbers, one at "
+            "least. Check the selection, or convert it."
         )
     return array.compute().transpose(*dims)
 
@@ -279,6 +284,8 @@ def frames_of(series: xr.DataArray, censored: Any = None) -> Frames:
     """
     n_time = series.sizes["time"]
     time = series.coords.get("time")
+    if time is not None and (time.dtype.kind not in "iuf" or not np.isfinite(time).all()):
+        time = None  # dates and the like: counted
     values = np.arange(n_time) if time is None else np.asarray(time.values, np.float64)
     seconds = time is not None and time.attrs.get("units") == "s"
     label = "time (s)" if seconds else "frame" if time is None else _unit(time)

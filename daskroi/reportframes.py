@@ -167,7 +167,7 @@ def checked_series(ts: Any) -> xr.DataArray:
     Raises
     ------
     DaskroiTypeError
-        Not a DataArray with a region axis, or still lazy.
+        Not a DataArray with a region axis, still lazy, or of no real numbers.
     """
     import xarray as xr
 
@@ -180,6 +180,8 @@ def checked_series(ts: Any) -> xr.DataArray:
     coverage = ts.coords.get("coverage")
     if ts.chunks is not None or (coverage is not None and coverage.chunks is not None):
         raise DaskroiTypeError("The series are lazy and have no numbers yet. Call compute() first.")
+    if ts.dtype.kind not in "biuf":
+        raise DaskroiTypeError(f"The series hold {ts.dtype}, not real numbers. Convert them first.")
     if "time" not in ts.dims:
         ts = ts.expand_dims("time")
     if extra := [d for d in ts.dims if d not in ("time", "region")]:
