@@ -263,7 +263,7 @@ ARROWS: dict[str, set[str]] = {
     "selection": {"bytesource", "entities"},
     "spheres": {"regiontable", "seeds"},
     "targets": {"remote", "urls"},
-    "tonifti": {"image", "lazyimage", "niftiheader", "niftiwrite", "urls"},
+    "tonifti": {"image", "lazyimage", "niftiheader", "niftiwrite", "openimage", "urls"},
     "zarrgroup": {"header", "remote", "urls", "zarrstore"},
     "zarrlayout": {"header", "image"},
     "zarrstore": {"remote", "urls"},
