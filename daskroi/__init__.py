@@ -193,6 +193,11 @@ class _Package(ModuleType):
         if name == "backend":  # xarray looks for an engine, and was imported after us
             importlib.import_module("daskroi.accessor")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # cloudpickle knows modules by their exact type: a function of a notebook that uses
+        # `daskroi` goes to workers with it
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package
 if "xarray" in sys.modules:

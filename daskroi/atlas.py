@@ -249,6 +249,8 @@ def _load(
     *,
     maps: bool = True,
 ) -> Atlas | MapsAtlas | SphereAtlas:
+    from dask.delayed import Delayed
+
     if hasattr(labels, "columns") or getattr(getattr(labels, "dtype", None), "names", None):
         import pandas as pd
 
@@ -257,6 +259,8 @@ def _load(
     check_name(options["name"])
     _one_of(lut, labels or None)
     background = _checked_background(background_label)
+    if isinstance(image, Delayed):  # it has whatever one asks it for, maps without end
+        raise DaskroiTypeError("The atlas is Delayed, and is needed now. Call compute() first.")
     if (inner := _field(image, "maps")) is not None:
         if lut is None and not labels:
             lut = _field(image, "lut")

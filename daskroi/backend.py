@@ -49,8 +49,7 @@ class NiftiBackend(BackendEntrypoint):
         image = make_image(values, file.grid, t_r=t_r, t_r_source=source, attrs=attrs)
         best = {} if file.n_time is None else default_chunks(file)
         chunks = {str(d): min(best.get(d, n), n) for d, n in image.sizes.items()}
-        # the file, for `as_stored_file`: what is untouched can be streamed
-        image.encoding = {**attrs, "preferred_chunks": chunks, "image_file": file}
+        image.encoding = {**attrs, "preferred_chunks": chunks}
         drop = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         dataset = image.to_dataset(name="image").drop_vars(drop, errors="ignore")
         dataset.set_close(voxels.close)
@@ -67,6 +66,7 @@ class NiftiBackend(BackendEntrypoint):
 
 class _Voxels(BackendArray):
     def __init__(self, file: ImageFile) -> None:
+        # the file is what `layer_file` looks for: what is untouched can be streamed
         self.file, self.shape, self.dtype = file, file.shape, file.value_dtype
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dask.array as da
@@ -14,6 +16,7 @@ from daskroi.censor import kept_frames, sample_mask_to_bool, split_runs
 from daskroi.confounds import read_confounds
 from daskroi.errors import DaskroiError, DaskroiTypeError, brief
 from daskroi.image import declared_t_r
+from daskroi.recipe import cleaned_again
 from daskroi.signals import apply_steps, check_steps, output_dtype
 from daskroi.steps import CleanSteps
 
@@ -57,7 +60,9 @@ def clean(
     -------
     DataArray, dims (time, region)
         Lazy, one chunk, one task. ``time`` holds the kept frames; other coordinates and
-        attributes are those of ``series``. float32 stays float32, all else becomes float64.
+        attributes are those of ``series``, but that ``recipe`` and ``confounds``, where
+        `daskroi.extract` has written them, say what was done here too. float32 stays float32, all
+        else becomes float64.
 
     Raises
     ------
@@ -100,7 +105,7 @@ def clean(
         raise DaskroiError(
             f"columns={brief(columns)} were chosen, but confounds were not given. Give both."
         )
-    table = None if confounds is None else _read(confounds, n_time, columns, keep)
+    table, names = (None, ()) if confounds is None else _read(confounds, n_time, columns, keep)
     known = table if isinstance(table, np.ndarray) else None
     check_steps(steps, n_time, table is not None, known, keep, runs)
 
@@ -121,7 +126,19 @@ def clean(
     )
     # there may be no coordinate along time
     coords = series.coords.to_dataset().isel(time=frames, missing_dims="ignore").coords
-    return xr.DataArray(cleaned, coords, DIMS, name=series.name, attrs=series.attrs)
+    attrs = series.attrs | _said(series.attrs, steps, names)
+    return xr.DataArray(cleaned, coords, DIMS, name=series.name, attrs=attrs)
+
+
+def _said(attrs: Mapping[Any, Any], steps: CleanSteps, names: Sequence[str]) -> dict[str, str]:
+    """What the attributes of `daskroi.extract` have to say now: a report goes by them."""
+    said = {}
+    if "recipe" in attrs:
+        said["recipe"] = cleaned_again(attrs["recipe"], steps)
+    if names and "confounds" in attrs:
+        with suppress(TypeError, ValueError):  # attributes may be anything
+            said["confounds"] = json.dumps([*json.loads(attrs["confounds"]), *names])
+    return said
 
 
 def t_r_from_time(series: xr.DataArray, runs: ArrayLike | None = None) -> float:
@@ -195,14 +212,15 @@ def _read(
     n_time: int,
     columns: str | Sequence[str] | None,
     keep: NDArray[np.bool_] | None,
-) -> NDArray[np.float64] | da.Array:
-    """Confounds side by side in the order given: NumPy, or dask if any of them is lazy."""
+) -> tuple[NDArray[np.float64] | da.Array, Sequence[str]]:
+    """Confounds side by side in the order given: NumPy, or dask if any of them is lazy; names."""
     items = list(confounds) if isinstance(confounds, (list, tuple)) else [confounds]
     items = [i.data if isinstance(i, xr.DataArray) else i for i in items]
     eager = [item for item in items if not isinstance(item, da.Array)]
     if len(eager) == len(items):
-        return read_confounds(confounds, n_time, columns, keep)[0]
+        return read_confounds(confounds, n_time, columns, keep)
     parts = []
+    names: Sequence[str] = ()
     for item in items:
         if isinstance(item, da.Array) and (item.ndim != 2 or item.shape[0] != n_time):
             raise DaskroiError(
@@ -214,8 +232,9 @@ def _read(
     if eager:
         # after the lazy ones, as nilearn puts high-variance confounds first; the order only
         # matters to a pivoted QR's rounding
-        parts.append(da.from_array(read_confounds(eager, n_time, columns, keep)[0], chunks=-1))
-    return da.concatenate(parts, axis=1)
+        values, names = read_confounds(eager, n_time, columns, keep)
+        parts.append(da.from_array(values, chunks=-1))
+    return da.concatenate(parts, axis=1), names
 
 
 def _one_chunk(array: Any) -> da.Array:

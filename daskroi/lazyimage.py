@@ -14,9 +14,17 @@ from daskroi.image import DIMS, make_image
 from daskroi.imagefile import ImageFile
 
 if TYPE_CHECKING:
+    import dask.array as da
     import xarray as xr
 
-__all__ = ["CHUNK_BYTES", "checked_chunks", "default_chunks", "lazy_image", "remembered"]
+__all__ = [
+    "CHUNK_BYTES",
+    "checked_chunks",
+    "default_chunks",
+    "is_in_memory",
+    "layer_file",
+    "lazy_image",
+]
 
 # a chunk of 32 MiB of stored voxels keeps two threads, with what they gather, under 150 MB
 CHUNK_BYTES = 32 << 20
@@ -167,6 +175,30 @@ def _read_block(file: ImageFile, stored: bool, block_info: Any = None) -> np.nda
 _opened: WeakValueDictionary[str, ImageFile] = WeakValueDictionary()
 
 
-def remembered(name: str) -> ImageFile | None:
-    """The file of a Dask array of this name, if this process opened it."""
-    return _opened.get(name)
+def layer_file(array: da.Array, name: str) -> ImageFile | None:
+    """The file that a layer of an array's graph reads, as far as this process knows.
+
+    None where it reads none, or its values have been computed and kept (``persist``).
+    """
+    if not name.startswith("original-"):
+        return None if is_in_memory(array, name) else _opened.get(name)
+    # what xarray has of its engine, behind its own layers of indexing
+    values = array.dask.layers[name].get(name) if name in array.dask.layers else None
+    while values is not None and not isinstance(getattr(values, "file", None), ImageFile):
+        values = getattr(values, "array", None)
+    return None if values is None else values.file
+
+
+def is_in_memory(array: da.Array, name: str) -> bool:
+    """Whether a layer of an array's graph holds values, or futures of them, instead of tasks.
+
+    Futures that are gone with their cluster do not count.
+    """
+    layer = array.dask.layers.get(name)
+    # not materialised for this: 30,000 chunks take seconds
+    if layer is None or not layer.is_materialized():
+        return False
+    return not all(
+        hasattr(v, "dependencies") or getattr(v, "status", None) == "cancelled"
+        for v in layer.values()
+    )

@@ -294,6 +294,12 @@ class NiftiLabelsMasker(RegionColumns, Reporting, Estimator):
         results = [as_frame(*pair) if self._output == "pandas" else pair[0] for pair in found]
         return results if images.kind == "runs" else results[0]
 
+    def transform_single_imgs(
+        self, imgs: Any, confounds: Any = None, sample_mask: Any = None
+    ) -> xr.DataArray | pd.DataFrame | list[Any]:
+        """nilearn's name of `transform` for one image."""
+        return self.transform(imgs, confounds, sample_mask)
+
     def fit_transform(
         self, imgs: Any, y: Any = None, confounds: Any = None, sample_mask: Any = None
     ) -> xr.DataArray | pd.DataFrame | list[Any]:

@@ -14,7 +14,7 @@ from daskroi.grid import Grid
 from daskroi.header import header_description
 from daskroi.image import as_dims, grid_of, make_image
 from daskroi.imagefile import ImageFile
-from daskroi.lazyimage import checked_chunks, lazy_image, remembered
+from daskroi.lazyimage import checked_chunks, is_in_memory, layer_file, lazy_image
 from daskroi.nested import scheduler_here
 from daskroi.nifti import NiftiFile, sidecar_beside, timed
 from daskroi.paths import name_of, stem_of
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["as_file", "as_stored_file", "build_index", "open_image", "open_run", "values_of"]
+__all__ = [
+    "as_file",
+    "as_stored_file",
+    "build_index",
+    "by_chunk",
+    "open_image",
+    "open_run",
+    "values_of",
+]
 
 
 def open_image(
@@ -103,7 +111,7 @@ def open_image(
     if isinstance(image, xr.DataArray):
         image = as_dims(image)
         grid_of(image)
-        return _by_chunk(image)
+        return by_chunk(image)
     file = as_file(image, storage_options, index=index)
     return _in_memory(image, chunks, name) if file is None else _of_file(file, chunks, name)
 
@@ -125,7 +133,7 @@ def _of_file(file: ImageFile, chunks: Any, name: str | None = None) -> xr.DataAr
     return lazy_image(file, chunks, name=name or stem_of(name_of(file.url)))
 
 
-def _by_chunk(image: xr.DataArray) -> xr.DataArray:
+def by_chunk(image: xr.DataArray) -> xr.DataArray:
     """What an engine of xarray reads when it is indexed, in chunks: the whole may not fit."""
     best = image.encoding.get("preferred_chunks", {})
     if image.chunks is not None or not best:
@@ -186,6 +194,7 @@ def as_file(
         When ``image`` is none of these.
     """
     import xarray as xr
+    from dask.delayed import Delayed
 
     if isinstance(image, xr.DataArray):
         return as_stored_file(image)
@@ -199,10 +208,17 @@ def as_file(
         if name.endswith((".nii", ".nii.gz")):
             return NiftiFile.open(path, storage_options, index=index)
         return _open_other(path, storage_options)
-    if isinstance(image, type) or not (hasattr(image, "dataobj") and hasattr(image, "affine")):
+    delayed = isinstance(image, Delayed)  # which has whatever one asks it for
+    if (
+        isinstance(image, type)
+        or delayed
+        or not (hasattr(image, "dataobj") and hasattr(image, "affine"))
+    ):
         several = isinstance(image, list | tuple) or hasattr(image, "func")
         remedy = (
-            "Give one run at a time, such as dataset.func[0]."
+            "Call compute() first."
+            if delayed
+            else "Give one run at a time, such as dataset.func[0]."
             if several
             else "For a NumPy array, use daskroi.make_image(array, grid)."
         )
@@ -315,8 +331,9 @@ def _in_memory(image: Any, chunks: Any, name: str | None) -> xr.DataArray:
 def as_stored_file(image: xr.DataArray) -> ImageFile | None:
     """The file behind an image that is exactly what was opened, or None.
 
-    Recognised by the name of the Dask array: any operation on the values gives another name. In
-    another process than the one that opened it, it is opened again to know.
+    Recognised by the graph of the Dask array: any operation on the values gives another name, and
+    what was persisted is not read again. In another process than the one that opened it, it is
+    opened again to know.
     """
     from dask.base import tokenize
 
@@ -324,13 +341,11 @@ def as_stored_file(image: xr.DataArray) -> ImageFile | None:
         return None
     name, chunks = image.data.name, image.data.chunks
     url = image.attrs.get("source")
-    if (file := remembered(name)) is not None:
+    # xarray's name for what it has opened, and only for that
+    known = f"original-{name}" if name.startswith("open_dataset-") else name
+    if (file := layer_file(image.data, known)) is not None:
         return file
-    file = image.encoding.get("image_file")
-    # xarray's name for what it has opened, and only for that; encodings outlive changes
-    if name.startswith("open_dataset-") and isinstance(file, ImageFile):
-        return file
-    if not isinstance(url, str) or not name.startswith("nifti-"):
+    if not isinstance(url, str) or not name.startswith("nifti-") or is_in_memory(image.data, name):
         return None
     for index in ("auto", True, False):
         try:

@@ -65,7 +65,7 @@ def in_memory(array: Any, what: str, dims: tuple[str, ...]) -> xr.DataArray:
     Raises
     ------
     DaskroiError
-        It has other dims, or nothing in it.
+        It has other dims, is empty, or of no real numbers.
     """
     if not hasattr(array, "dims"):
         raise DaskroiTypeError(
@@ -76,8 +76,10 @@ def in_memory(array: Any, what: str, dims: tuple[str, ...]) -> xr.DataArray:
             f"The array has dims {array.dims}, and this plot is of {what}, {dims}. Select one run, "
             "or take a mean."
         )
-    if 0 in array.shape:
+    if array.size == 0:
         raise DaskroiError(f"The array is empty, {dict(array.sizes)}. Check the selection.")
+    if array.dtype.kind not in "biuf":
+        raise DaskroiError(f"The array holds {array.dtype}, not real numbers. Convert it.")
     return array.compute().transpose(*dims)
 
 
@@ -293,6 +295,8 @@ def frames_of(series: xr.DataArray, censored: Any = None) -> Frames:
     """
     n_time = series.sizes["time"]
     time = series.coords.get("time")
+    if time is not None and (time.dtype.kind not in "iuf" or not np.isfinite(time).all()):
+        time = None  # dates and the like: counted
     values = np.arange(n_time) if time is None else np.asarray(time.values, np.float64)
     seconds = time is not None and time.attrs.get("units") == "s"
     label = "time (s)" if seconds else "frame" if time is None else _unit(time)

@@ -16,7 +16,7 @@ from daskroi.kernels import NAN_POLICIES, REDUCERS
 from daskroi.smoothing import Fwhm, checked_fwhm
 from daskroi.steps import CleanSteps
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "cleaned_again"]
 
 PLANS = ("auto", "stream", "blocks")
 RESAMPLING_TARGETS = ("data", "labels", None)
@@ -129,6 +129,26 @@ class Recipe:
         steps = self.steps(1.0)
         said = _options(steps) | {"butterworth": dict(steps.butterworth)}
         return json.dumps(asdict(self) | {"clean": said}, default=str)
+
+
+def cleaned_again(recipe: str, steps: CleanSteps) -> str:
+    """A recipe as JSON text, of series that are cleaned after they were extracted.
+
+    Examples
+    --------
+    >>> recipe = cleaned_again(Recipe.make(detrend=True).as_json(), CleanSteps(standardize="psc"))
+    >>> [json.loads(recipe)["clean"][name] for name in ("detrend", "standardize")]
+    [True, 'psc']
+    """
+    try:
+        found = json.loads(recipe)
+        before = dict(found["clean"])
+    except (KeyError, TypeError, ValueError):  # attributes may be anything
+        return recipe
+    done = {k: v for k, v in _options(steps).items() if v != getattr(CleanSteps(), k)}
+    if steps.butterworth:
+        done["butterworth"] = dict(steps.butterworth)
+    return json.dumps(found | {"clean": before | done})
 
 
 def _check_names(given: Mapping[str, Any]) -> None:

@@ -191,14 +191,14 @@ def checked_series(ts: Any) -> xr.DataArray:
     coverage = ts.coords.get("coverage")
     if ts.chunks is not None or (coverage is not None and coverage.chunks is not None):
         raise DaskroiTypeError("The series are lazy and have no numbers yet. Call compute() first.")
+    if ts.dtype.kind not in "biuf":
+        raise DaskroiTypeError(f"The series hold {ts.dtype}, not real numbers. Convert them first.")
     if "time" not in ts.dims:
         ts = ts.expand_dims("time")
     if extra := [d for d in ts.dims if d not in ("time", "region")]:
         raise DaskroiTypeError(
             f"The series have dims {ts.dims}. Select along {', '.join(map(repr, extra))} first."
         )
-    if ts.dtype.kind not in "biufO":
-        raise DaskroiTypeError(f"The series hold {ts.dtype}, not real numbers. Give those.")
     if "region" in ts.coords:
         ids = ts["region"].values
         if ids.dtype.kind not in "biuf" or not (ids == np.rint(ids)).all():

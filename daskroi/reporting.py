@@ -25,7 +25,12 @@ class Reporting:
     _shown: Any = None  # the fitted image, of which a report shows a volume
 
     def generate_report(
-        self, title: str | None = None, *, signals: Any = None, confounds: Any = None
+        self,
+        title: str | None = None,
+        *,
+        engine: str = "matplotlib",
+        signals: Any = None,
+        confounds: Any = None,
     ) -> Report:
         """Make an interactive report: shown by Jupyter, opened or saved as one HTML file.
 
@@ -33,6 +38,8 @@ class Reporting:
         ----------
         title : str, optional
             "NiftiLabelsMasker" if not given.
+        engine : str
+            nilearn's choice of who draws. Without effect: there is one page, and it is interactive.
         signals : DataArray, DataFrame or array, dims (time, region), optional
             What ``transform`` returned, computed: shown as series, carpet and correlations.
         confounds : DataFrame, path, URL, array or Confounds, optional

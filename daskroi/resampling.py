@@ -76,7 +76,8 @@ class Resampling:
 
         matrix, offset = voxel_transform(self.source, self.target)
         # (x, y, z) as in nilearn: the order of a sum of coordinates decides what is outside
-        native = np.asarray(volume, dtype=volume.dtype.newbyteorder("="))
+        # scipy knows neither float16 nor longdouble; splines are computed in double anyway
+        native = np.asarray(volume, np.float64 if self.order else volume.dtype.newbyteorder("="))
         out = ndimage.affine_transform(
             native.T,
             matrix,

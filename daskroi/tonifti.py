@@ -13,14 +13,15 @@ import numpy as np
 
 from daskroi.errors import DaskroiError
 from daskroi.image import TIME, as_dims
-from daskroi.lazyimage import remembered
+from daskroi.lazyimage import layer_file
 from daskroi.niftiheader import file_dtype, header_bytes
+from daskroi.openimage import by_chunk
 from daskroi.urls import StorageOptions, checked_path, same_file
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["image_slabs", "to_nifti"]
+__all__ = ["files_read", "image_slabs", "to_nifti"]
 
 # Chunks are computed in order, two of "auto" at a time. Dask 2026.8 would take several at once last
 # first, and a .nii.gz reads only from the front: 25 s instead of 6 for 150 volumes. Smoothing a
@@ -87,7 +88,7 @@ def to_nifti(
 
     checked_path("path", path)
     StorageOptions(storage_options)
-    image = as_dims(image)
+    image = by_chunk(as_dims(image))
     _check_not_a_source(image, path)
     head = header_bytes(image, dtype)
     # closed when writing fails, so that no slab goes on being computed
@@ -96,18 +97,24 @@ def to_nifti(
 
 
 def _check_not_a_source(image: xr.DataArray, path: str | os.PathLike[str]) -> None:
-    """Refuse to write onto a file that the image is still to be read from: it may be the only one.
-
-    By the layers of its graph: the attribute "source" is gone after arithmetic.
-    """
-    layers = getattr(getattr(image.data, "dask", None), "layers", {})
-    files = [file.url for name in layers if (file := remembered(name)) is not None]
-    for url in files:
+    """Refuse to write onto a file that the image is yet to be read from: it may be the only one."""
+    for url in files_read(image):
         if same_file(path, url):
             raise DaskroiError(
                 f"{url}: the image is read from this file, which is never overwritten. Give "
                 "another path."
             )
+
+
+def files_read(image: xr.DataArray) -> list[str]:
+    """Files that an image in chunks is still to be read from.
+
+    By the layers of its graph: the attribute "source" is gone after arithmetic.
+    """
+    if image.chunks is None:
+        return []
+    found = (layer_file(image.data, name) for name in image.data.dask.layers)
+    return [file.url for file in found if file is not None]
 
 
 def image_slabs(

@@ -145,12 +145,15 @@ class Source:
         From frames per slab (0: as it likes) to (first frame, slab (time, z, y, x)).
     name : str
         For messages.
+    files : tuple of str
+        Paths or URLs it is read from, as far as they are known.
     """
 
     head: bytes
     identity: dict[str, Any]
     slabs: Callable[[int], Generator[tuple[int, np.ndarray]]]
     name: str
+    files: tuple[str, ...] = ()
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -198,10 +201,12 @@ def check_apart(source: Source, location: str) -> None:
     >>> import daskroi as dr
     >>> check_apart(source_of(dr.make_phantom((8, 9, 7), 10, n_regions=4).image), "/data/x.nii")
     """
-    there, here = shown(location).rstrip("/"), source.name.rstrip("/")
-    if not is_url(location):
-        there, here = os.path.realpath(there), os.path.realpath(here)
-    if f"{there}/".startswith(f"{here}/"):
+    for file in (source.name, *source.files):
+        there, here = shown(location).rstrip("/"), file.rstrip("/")
+        if not is_url(location):
+            there, here = os.path.realpath(there), os.path.realpath(here)
+        if not f"{there}/".startswith(f"{here}/"):
+            continue
         raise DaskroiError(
             f"{shown(location)}: is the image itself, or in it, so it is not written there. "
             "Give another path."
@@ -232,7 +237,7 @@ def _of_array(image: xr.DataArray) -> Source:
     from dask.base import tokenize
 
     from daskroi.niftiheader import file_dtype, header_bytes
-    from daskroi.tonifti import image_slabs
+    from daskroi.tonifti import files_read, image_slabs
 
     def slabs(_: int) -> Generator[tuple[int, np.ndarray]]:
         start = 0
@@ -242,7 +247,8 @@ def _of_array(image: xr.DataArray) -> Source:
                 start += len(slab)
 
     identity = {"token": tokenize(image.data)}
-    return Source(header_bytes(image), identity, slabs, image.attrs.get("source") or "the image")
+    name = image.attrs.get("source") or "the image"
+    return Source(header_bytes(image), identity, slabs, name, tuple(files_read(image)))
 
 
 def _identity(file: ImageFile) -> dict[str, Any]:

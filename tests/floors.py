@@ -264,7 +264,7 @@ ARROWS: dict[str, set[str]] = {
     "spheres": {"regiontable", "seeds"},
     "targets": {"remote", "urls"},
     "templates": {"paths", "urls"},
-    "tonifti": {"image", "lazyimage", "niftiheader", "niftiwrite", "urls"},
+    "tonifti": {"image", "lazyimage", "niftiheader", "niftiwrite", "openimage", "urls"},
     "zarrgroup": {"header", "remote", "urls", "zarrstore"},
     "zarrlayout": {"header", "image"},
     "zarrstore": {"paths", "remote", "urls"},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import images
 import numpy as np
 import pytest
@@ -99,6 +100,16 @@ def test_there_whenever_xarray_is(path: Path, code: str) -> None:
     check = "import xarray as xr; assert xr.DataArray.roi; 'image' in globals() and image.roi.grid"
     code = f"path = {str(path)!r}; {code}; {check}"
     subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60, check=True)
+
+
+def test_functions_that_use_the_package_go_to_workers() -> None:
+    """A function of a notebook is sent by its code, and with the modules that it names."""
+    script = "import daskroi as dr\ndef function(image):\n    return dr.grid_of(image).shape"
+    notebook = {"__name__": "__main__"}
+    exec(script, notebook)
+    function = pickle.loads(cloudpickle.dumps(notebook["function"]))
+    assert function(dr.make_phantom((8, 9, 7), n_time=2, n_regions=4).image) == (8, 9, 7)
+    assert pickle.loads(cloudpickle.dumps(dr)) is dr
 
 
 def test_importing_the_package_imports_no_xarray() -> None:

@@ -178,9 +178,28 @@ def test_what_is_untouched_is_known_as_its_file(tmp_path: Path, name: str) -> No
         image.transpose("x", "y", "z", "time"),
         image.copy(data=image.data + 1),
         image.where(image > 0),
+        image.persist(),
         image.load(),
     ]
     assert [as_stored_file(other) for other in touched] == [None] * len(touched)
+
+
+def test_values_of_another_file_are_not_taken_for_those_of_the_first(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.nii", nifti_bytes(NUMBERS))
+    second = write(tmp_path / "b.nii", nifti_bytes(NUMBERS + np.int16(7)))
+    image, other = (
+        xr.open_dataset(path, engine=NiftiBackend, chunks={}).image for path in (first, second)
+    )
+    (image * 3.0).to_dataset(name="image").to_netcdf(tmp_path / "c.nc")
+    atlas = images.labels(RNG, NUMBERS.shape[:3], affine=dr.grid_of(image).matrix)
+    with xr.open_dataset(tmp_path / "c.nc", chunks={}) as processed:
+        for values in (other, processed.image):
+            # encodings outlive this, as labels do
+            mixed = image.copy(data=values.data)
+            expected = dr.extract(image.copy(data=values.values), atlas).values
+            np.testing.assert_allclose(dr.extract(mixed, atlas), expected)
+            to_zarr(mixed, tmp_path / "x.nii.zarr", overwrite=True)
+            np.testing.assert_array_equal(dr.open_image(tmp_path / "x.nii.zarr"), values)
 
 
 @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])

@@ -291,3 +291,19 @@ def test_nan_in_lazy_confounds_is_told_when_computed():
     out = clean(make(), confounds=da.full((N_TIME, 2), np.nan))
     with pytest.raises(DaskroiError, match=r"columns \[0, 1\] are not finite"):
         out.compute()
+
+
+def test_attributes_of_an_extraction_say_what_was_done_since():
+    run = dr.make_phantom((12, 14, 12), n_time=40, n_regions=4)
+    options = {"standardize": "psc", "low_pass": 0.1, "butterworth__order": 2}
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["a", "b"])
+    at_once = dr.extract(run.image, run.atlas, detrend=True, confounds=table, **options)
+    for first, then in (({}, {"detrend": True}), ({"detrend": True}, {})):
+        ts = dr.extract(run.image, run.atlas, **first)
+        later = clean(ts, confounds=table, **then, **options)
+        assert later.attrs == at_once.attrs
+        assert clean(later).attrs == later.attrs
+        assert ts.attrs["confounds"] == "[]"
+    for strange in ("", "[1]", 5, None):
+        said = {"atlas": "five", "recipe": strange, "confounds": strange}
+        assert clean(make().assign_attrs(said), detrend=True).attrs == said

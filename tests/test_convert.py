@@ -16,6 +16,7 @@ from niftis import nifti_bytes, write
 
 import daskroi as dr
 from daskroi.convert import convert
+from daskroi.errors import DaskroiError
 from daskroi.niftizarr import ZarrImage
 from daskroi.zarrwrite import to_zarr
 
@@ -126,3 +127,13 @@ def test_memory_filesystem(tmp_path: Path) -> None:
     assert not convert(path, "memory://convert/x.nii.zarr", chunks=7)
     assert convert("memory://convert/x.nii.zarr", tmp_path / "y.nii")
     assert inflated(tmp_path / "y.nii") == inflated(path)
+
+
+def test_a_store_is_not_written_over_by_what_is_made_of_it(tmp_path: Path) -> None:
+    to_zarr(run_file(tmp_path / "x.nii"), tmp_path / "x.nii.zarr")
+    image = dr.open_image(tmp_path / "x.nii.zarr")
+    before = image.values
+    made = (image * 2).isel(time=slice(3)).drop_attrs()  # also without a word of where it is from
+    with pytest.raises(DaskroiError, match=r"x.nii.zarr: is the image itself"):
+        to_zarr(made, tmp_path / "x.nii.zarr", overwrite=True)
+    np.testing.assert_array_equal(dr.open_image(tmp_path / "x.nii.zarr"), before)

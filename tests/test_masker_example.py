@@ -73,3 +73,13 @@ def test_example_on_the_real_run(real_run: Path, harvard_oxford: Path, real_data
     summary = theirs._report_content["summary"]
     assert report.regions.values.tolist() == summary.values.tolist()
     assert list(report.regions.columns) == list(summary.columns)
+
+
+def test_names_that_nilearn_has_beside() -> None:
+    import daskroi as dr
+
+    run = dr.make_phantom((12, 14, 12), n_time=20, n_regions=4)
+    masker = dr.NiftiLabelsMasker(run.atlas).fit(run.image)
+    assert masker.transform_single_imgs(run.image).identical(masker.transform(run.image))
+    page, own = masker.generate_report(engine="plotly"), masker.generate_report()
+    assert page.regions.equals(own.regions)

@@ -12,10 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
-from images import OBLIQUE, STRAIGHT, run, save
+from daskprocesses import local_cluster
+from images import OBLIQUE, STRAIGHT, labels, run, save
 from openedimages import NUMBERS, check, nibabels
 
 from daskroi.errors import DaskroiError, DaskroiWarning
+from daskroi.extract import extract
 from daskroi.grid import Grid
 from daskroi.image import grid_of, make_image, repetition_of
 from daskroi.nifti import NiftiFile
@@ -130,12 +132,26 @@ def test_stored_file_is_recognised_only_untouched(tmp_path: Path) -> None:
         image.chunk(time=2),
         image.transpose("x", "y", "z", "time"),
         image.compute(),
+        image.persist(),
+        pickle.loads(pickle.dumps(image.persist())),
         image.where(image > 3),
     ):
         assert as_stored_file(changed) is None
     os.utime(path, ns=(0, 1))
     with pytest.raises(DaskroiError, match="changed after it was opened"):
         image.compute()
+
+
+@pytest.mark.timeout(120)
+def test_what_a_cluster_keeps_is_used_as_long_as_it_is_there(tmp_path: Path) -> None:
+    path = save(run(RNG), tmp_path / "x.nii.gz")
+    atlas = labels(RNG)
+    with local_cluster(1):
+        kept = open_image(path, 3).persist()
+        assert as_stored_file(kept) is None
+        expected = extract(kept, atlas).compute()
+    assert as_stored_file(kept) == NiftiFile.open(path)
+    np.testing.assert_allclose(extract(kept, atlas), expected)
 
 
 def test_recognising_does_not_warn_again(tmp_path: Path) -> None:

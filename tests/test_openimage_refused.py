@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import dask
 import nibabel as nib
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from images import STRAIGHT, run, save
 from niftis import nifti_bytes
 from openedimages import NUMBERS
 
+from daskroi.atlas import load_atlas
 from daskroi.errors import DaskroiError, DaskroiNotFoundError, DaskroiTypeError
 from daskroi.openimage import open_image
 
@@ -75,6 +77,12 @@ def test_other_things_are_refused(image: Any) -> None:
         DaskroiTypeError, match=message + r".*(daskroi\.make_image|one run at a time)"
     ):
         open_image(image)
+
+
+def test_what_is_delayed_is_refused_at_once() -> None:
+    for use in (open_image, load_atlas):
+        with pytest.raises(DaskroiTypeError, match=r"Delayed.*Call compute\(\) first"):
+            use(dask.delayed("x.nii"))
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tsv", "noending", "x.mgz", "x.mnc", "x.gii", "x.PAR"])

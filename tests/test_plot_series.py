@@ -121,3 +121,28 @@ def test_strips_above_the_carpet():
     assert plot.carpet(ts, above=fd).child_axes[0].get_ylabel() == ""
     with pytest.raises(DaskroiError, match=r"above: FD has 7 values for 28 frames .30 with"):
         plot.carpet(ts, above={"FD": np.zeros(7)})
+
+
+@pytest.mark.parametrize("draw", [plot.series, plot.carpet])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ts: ts.isel(time=[]),
+        lambda ts: ts.isel(region=[]),
+        lambda ts: ts.astype(complex),
+        lambda ts: ts.astype(str),
+    ],
+)
+def test_nothing_to_draw(draw, change):
+    with pytest.raises(DaskroiError, match=r"The array (is empty|holds .* not real numbers)"):
+        draw(change(make()))
+
+
+@pytest.mark.parametrize("draw", [plot.series, plot.carpet])
+def test_times_that_are_no_seconds_are_counted(draw):
+    ts = make(n_time=30)
+    for times in (pd.date_range("2020", periods=30), pd.timedelta_range("0s", periods=30)):
+        ax = draw(ts.assign_coords(time=times))
+        assert ax.get_xlabel() == "frame"
+        assert ax.dataLim.x1 <= 30
+    draw(ts.assign_coords(time=("time", np.full(30, np.nan), {"units": "s"})))

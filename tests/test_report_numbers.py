@@ -19,6 +19,7 @@ from daskroi.errors import DaskroiError
 from daskroi.reportdata import (
     confounding_of,
     correlations,
+    demeaned,
     packed_correlations,
     region_moments,
     series_of,
@@ -169,3 +170,18 @@ def test_series_say_their_unit(phantom: Any) -> None:
     assert series_of(ts).unit == units[None]
     ts.attrs["recipe"] = json.dumps([1])
     assert series_of(ts).unit == units[None]
+
+
+def test_series_of_no_real_numbers() -> None:
+    ts = xr.DataArray(np.ones((5, 2), complex), dims=("time", "region"))
+    with pytest.raises(DaskroiError, match="hold complex128, not real numbers"):
+        series_of(ts)
+
+
+def test_series_cleaned_afterwards_are_in_the_unit_they_were_brought_to() -> None:
+    run = dr.make_phantom((12, 14, 12), n_time=40, n_regions=4)
+    ts = dr.extract(run.image, run.atlas).compute()
+    scores = dr.clean(ts, detrend=True, standardize="zscore_sample").compute()
+    assert series_of(ts).unit == "Signal (units of the image)"
+    assert series_of(scores).unit == "z-score"
+    assert (demeaned(ts), demeaned(scores)) == (False, True)

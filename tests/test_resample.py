@@ -134,3 +134,23 @@ def test_the_same_grid_is_the_image_itself() -> None:
     near = images.STRAIGHT.copy()
     near[0, 3] += 1e-9
     xr.testing.assert_identical(dr.resample(run, grid(near, SHAPE)), run)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "longdouble", ">f2"])
+@pytest.mark.parametrize("clip", [True, False])
+def test_types_that_scipy_does_not_know(dtype: str, clip: bool) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, *SHAPE)).astype(dtype)
+    straight = np.diag([2.0, 2, 2, 1])
+    straight[:3, 3] = images.OBLIQUE[:3, 3]  # where the image begins
+    here, there = (dr.Grid.make(SHAPE, affine) for affine in (images.OBLIQUE, straight))
+    image, double = (dr.make_image(v, here) for v in (values, values.astype("f8")))
+    found = dr.resample(image, there, clip=clip)
+    np.testing.assert_array_equal(found, dr.resample(double, there, clip=clip))
+    labels = rng.integers(0, 3, SHAPE)
+    atlas = nib.Nifti1Image(labels.T.astype("i2"), straight)
+    for spatial in ("fused", "voxelwise"):
+        options = {"resampling_target": "labels", "spatial": spatial}
+        np.testing.assert_allclose(
+            dr.extract(image, atlas, **options), dr.extract(double, atlas, **options), rtol=1e-9
+        )

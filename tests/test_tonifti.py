@@ -23,6 +23,7 @@ import daskroi as dr
 from daskroi.backend import NiftiBackend
 from daskroi.errors import DaskroiError, DaskroiWarning
 from daskroi.image import repetition_of
+from daskroi.nifti import NiftiFile
 from daskroi.repetition import RepetitionTime
 from daskroi.tonifti import image_slabs, to_nifti
 
@@ -276,5 +277,28 @@ def test_over_its_own_source(tmp_path: Path) -> None:
         with pytest.raises(DaskroiError, match=r"x.nii: the image is read from this file, which"):
             to_nifti(twice, target)
     assert path.read_bytes() == before
+    for chunks in ({}, None):
+        opened = xr.open_dataset(path, engine=NiftiBackend, chunks=chunks).image
+        for part in (opened, opened[:3]):
+            with pytest.raises(DaskroiError, match=r"x.nii: the image is read from this file"):
+                to_nifti(part, path)
+    assert path.read_bytes() == before
     to_nifti(twice.compute(), path)  # in memory, it depends on no file
     np.testing.assert_array_equal(nib.load(path).get_fdata(dtype="f4"), expected)
+
+
+def test_what_is_read_when_indexed_is_read_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = images.save(images.run(RNG), tmp_path / "x.nii")
+    monkeypatch.setattr("daskroi.lazyimage.CHUNK_BYTES", 2 * 6 * 7 * 5 * 4)
+    read: list[int] = []
+    read_box = NiftiFile.read_box
+
+    def spy(self: NiftiFile, box: Any) -> np.ndarray:
+        read.append(box[0].stop - box[0].start)
+        return read_box(self, box)
+
+    monkeypatch.setattr(NiftiFile, "read_box", spy)
+    to_nifti(xr.open_dataset(path, engine=NiftiBackend).image, tmp_path / "y.nii")
+    assert sorted(read) == [1, 2, 2, 2, 2]
