@@ -176,6 +176,11 @@ def grid_of(image: xr.DataArray) -> Grid:
             "Build it with daskroi.make_image(array, grid); arithmetic between images on "
             "different grids drops it, resample one of them first."
         )
+    if image.coords["affine"].chunks is not None:  # computing it would compute a block of voxels
+        raise DaskroiError(
+            "The DataArray's 'affine' coordinate is lazy, as xarray.map_blocks leaves it. Put that "
+            "of the image in its place: assign_coords(affine=image.affine)."
+        )
     try:
         affine = np.array(json.loads(image.coords["affine"].item()), np.float64)
     except (TypeError, ValueError) as error:

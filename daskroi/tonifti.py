@@ -147,6 +147,9 @@ def image_slabs(
     longest = max(piece.stop - piece.start for piece in pieces)
     ahead = max(1, ahead_bytes * run.sizes[TIME] // max(1, run.nbytes * longest))
 
+    if run.chunks is not None:
+        _check_can_wait()
+
     def compute(piece: slice) -> np.ndarray:
         return _cast(run.isel({TIME: piece}).values, dtype, piece.start)
 
@@ -162,6 +165,22 @@ def image_slabs(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _check_can_wait() -> None:
+    """Refuse in a coroutine of an asynchronous client: it would wait for what it holds up.
+
+    As Dask does, but here the waiting is in other threads, where Dask does not notice.
+    """
+    from dask.base import get_scheduler
+
+    try:
+        get_scheduler()
+    except RuntimeError as error:
+        raise DaskroiError(
+            f"The image cannot be computed here ({error}). In a coroutine, await "
+            "asyncio.to_thread(...) of this call."
+        ) from error
 
 
 def _pieces(run: xr.DataArray, slab_bytes: int, ahead_bytes: int) -> list[slice]:

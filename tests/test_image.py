@@ -135,6 +135,10 @@ OTHER = Grid.make(SHAPE, STRAIGHT)
         (lambda a: a.drop_vars("y"), "lost its 'y' voxel coordinate.*make_image"),
         (lambda a: a.drop_vars("affine"), "no 'affine' coordinate.*make_image"),
         (lambda a: a + image(grid=OTHER), "no 'affine' coordinate.*different grids"),
+        (
+            lambda a: a.chunk(time=2).map_blocks(lambda b: b + 1, template=a.chunk(time=2)),
+            r"coordinate is lazy, as xarray.map_blocks .*assign_coords\(affine=image.affine\)",
+        ),
         (lambda a: a.assign_coords(affine="oops"), "does not hold one affine.*make_image"),
         (lambda a: a.assign_coords(affine=3.0), "does not hold one affine"),
         (lambda a: a.assign_coords(affine="[[1, 2], [3, 4]]"), r"shape \(2, 2\), not \(4, 4\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from distributed import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from images import OBLIQUE
@@ -302,3 +304,19 @@ def test_what_is_read_when_indexed_is_read_in_chunks(
     monkeypatch.setattr(NiftiFile, "read_box", spy)
     to_nifti(xr.open_dataset(path, engine=NiftiBackend).image, tmp_path / "y.nii")
     assert sorted(read) == [1, 2, 2, 2, 2]
+
+
+@pytest.mark.timeout(120)
+def test_in_a_coroutine_it_does_not_wait_for_itself(tmp_path: Path) -> None:
+    run = image(da.from_array(RNG.random((9, *SHAPE)), (2, -1, -1, -1)))
+
+    async def write_both() -> None:
+        options = {"n_workers": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+        async with Client(asynchronous=True, **options):
+            with pytest.raises(DaskroiError, match=r"computed here.*asyncio.to_thread"):
+                to_nifti(run, tmp_path / "x.nii")
+            await asyncio.to_thread(to_nifti, run, tmp_path / "y.nii")
+
+    asyncio.run(write_both())
+    check(tmp_path / "y.nii", run)
+    assert [path.name for path in tmp_path.iterdir()] == ["y.nii"]
