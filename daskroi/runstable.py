@@ -231,6 +231,10 @@ def read_runs(out: Target, name: str = "runs.tsv") -> pd.DataFrame:
         text = read_text(out / name)
     except UnicodeDecodeError as error:
         raise _no_table(out / name, str(error)) from error
+    except DaskroiError as error:
+        if isinstance(error.__cause__, IsADirectoryError):
+            raise _no_table(out / name, "it is a folder") from error
+        raise  # a server that is away, say: nothing is known of the table
     try:
         header_of(text, "\t")
         table = pd.read_csv(
