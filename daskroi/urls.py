@@ -219,7 +219,8 @@ def shown(url: str) -> str:
 
 def _bare(url: str) -> str:
     scheme, authority, path, _ = _parts(url)
-    return f"{scheme.lower()}://{authority.rpartition('@')[2]}{path}"
+    # before an @ there is a password, also where a URL is so damaged that it looks like a protocol
+    return f"{scheme.lower().rpartition('@')[2]}://{authority.rpartition('@')[2]}{path}"
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:

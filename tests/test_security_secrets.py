@@ -136,6 +136,7 @@ def test_the_sweep_would_find_one(tmp_path: Path) -> None:
         "HTTPS://SECRET@host/x?SECRET",
         "https:///x?SECRET",
         "gone://me:SECRET@host?SECRET",
+        "simplecache:SECRET@e:zip://x.nii::https://me:SECRET@host/x.zip?a=SECRET",
     ],
 )
 def test_urls_are_shown_bare(url: str) -> None:
